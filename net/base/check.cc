@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/base/check.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace culvert::base {
+
+void check_failed(const char* condition, const char* file, int line) {
+  std::fprintf(stderr, "%s:%d: check failed: %s\n", file, line, condition);
+  std::abort();
+}
+
+}  // namespace culvert::base
