@@ -257,6 +257,10 @@ def client_hold(args):
                     break
                 rounds += 1
                 stop.wait(args.interval)
+            if not error:   # asked to end: the connection must still answer
+                sock.sendall(b"last\n")
+                if not sock.recv(4096):
+                    error = "closed by the other side"
     except OSError as failure:
         error = str(failure)
     tell(event="closed", error=error, rounds=rounds)
