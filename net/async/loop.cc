@@ -59,15 +59,23 @@ void Loop::at_turn_end(Job& job) {
   if (was_idle) wake();
 }
 
+void Loop::defer_next_turn(Job& job) {
+  if (job.queued()) return;
+  bool was_idle = !has_jobs() && !running_jobs_;
+  next_turn_.push_back(job);
+  if (was_idle) wake();
+}
+
 void Loop::run_jobs() {
   CULVERT_CHECK(!running_jobs_);
   running_jobs_ = true;
+  next_turn_.splice_to(jobs_);
   do {
     while (Job* job = jobs_.pop_front()) job->run();
     JobList ending;
     turn_end_.splice_to(ending);
     while (Job* job = ending.pop_front()) job->run();
-  } while (has_jobs());
+  } while (!jobs_.empty() || !turn_end_.empty());
   running_jobs_ = false;
 }
 

@@ -93,6 +93,8 @@ class Loop {
 
   // Runs the job in this turn's job phase (a job queued by a job runs in the same turn).
   void defer(Job& job);
+  // Runs the job in the next turn, after I/O had its chance: for work that gives way (fairness).
+  void defer_next_turn(Job& job);
   // Runs the job once when the turn's jobs are done: flush what the whole turn has produced.
   void at_turn_end(Job& job);
   // (Re)arms. A time in the past fires in the next turn. Equal times fire in order of arming.
@@ -102,7 +104,8 @@ class Loop {
   // For implementations. Fires timers due at `now`; then jobs and end-of-turn jobs.
   void run_due_timers(base::TimePoint now);
   void run_jobs();
-  bool has_jobs() const { return !jobs_.empty() || !turn_end_.empty(); }
+  // While true the implementation polls I/O without waiting.
+  bool has_jobs() const { return !jobs_.empty() || !turn_end_.empty() || !next_turn_.empty(); }
   bool has_timers() const { return !heap_.empty(); }
   // Earliest armed time; only if has_timers().
   base::TimePoint next_timer() const { return heap_.front()->when_; }
@@ -118,6 +121,7 @@ class Loop {
 
   JobList jobs_;
   JobList turn_end_;
+  JobList next_turn_;
   std::vector<Timer*> heap_;
   uint64_t next_sequence_ = 0;
   bool running_jobs_ = false;

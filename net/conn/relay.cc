@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/conn/relay.h"
+
+#include <utility>
+
+namespace culvert::conn {
+
+namespace {
+
+bool is_clean_end(const base::Error& error) {
+  return error.code() == base::Code::kReset || error.code() == base::Code::kClosed;
+}
+
+}  // namespace
+
+// Private bases would hide on_ready from the streams; each side has a Waiter of its own because a
+// source and a sink may become ready in the same turn.
+class Relay::Pump final : private async::Job {
+ public:
+  Pump(Relay& relay, RelayBuffer& buffer, io::ByteStream& source, io::ByteStream& sink)
+      : relay_(relay), buffer_(buffer), source_(source), sink_(sink) {}
+  ~Pump() override { stop(); }
+
+  void start() { relay_.loop_.defer(*this); }
+  void stop() {
+    source_.arm_read(nullptr);
+    sink_.arm_write(nullptr);
+    unqueue();
+    state_ = State::kDone;
+  }
+  bool done() const { return state_ == State::kDone; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  enum class State : unsigned char { kReading, kWriting, kClosing, kDone };
+  class Wake final : public io::Waiter {
+   public:
+    explicit Wake(Pump& pump) : pump_(pump) {}
+    void on_ready() override { pump_.step(); }
+
+   private:
+    Pump& pump_;
+  };
+
+  void run() override { step(); }
+
+  void step() {
+    size_t moved = 0;
+    for (;;) {
+      switch (state_) {
+        case State::kReading:
+          if (moved >= kTurnBytesMax) return relay_.loop_.defer_next_turn(*this);
+          if (!read_once(moved)) return;
+          break;
+        case State::kWriting:
+          if (!write_rest(moved)) return;
+          break;
+        case State::kClosing:
+          if (!sink_.flushed()) return sink_.arm_write(&wake_);
+          finish();
+          return;
+        case State::kDone: return;
+      }
+    }
+  }
+
+  // False: wait for a wake-up.
+  bool read_once(size_t& moved) {
+    io::IoResult got = source_.try_read(buffer_.span());
+    if (got.is_would_block()) {
+      source_.arm_read(&wake_);
+      return false;
+    }
+    if (!got.ok()) {
+      if (got.is_error()) note(got.error());
+      close_sink();
+      return true;
+    }
+    base::ByteView bytes = buffer_.span().first(got.count());
+    io::IoResult put = sink_.try_write(bytes);
+    if (put.ok()) {
+      count(put.count(), moved);
+      bytes = bytes.subspan(put.count());
+    } else if (!put.is_would_block()) {
+      sink_broke(put);
+      return true;
+    }
+    if (!bytes.empty()) {
+      rest_.append(bytes);
+      state_ = State::kWriting;
+    }
+    return true;
+  }
+
+  bool write_rest(size_t& moved) {
+    while (!rest_.empty()) {
+      io::IoResult put = sink_.try_write(rest_.front());
+      if (put.is_would_block()) {
+        sink_.arm_write(&wake_);
+        return false;
+      }
+      if (!put.ok()) {
+        sink_broke(put);
+        return true;
+      }
+      count(put.count(), moved);
+      rest_.consume(put.count());
+    }
+    state_ = State::kReading;
+    return true;
+  }
+
+  void count(size_t written, size_t& moved) {
+    bytes_ += written;
+    moved += written;
+  }
+
+  void note(const base::Error& error) {
+    if (!is_clean_end(error) && !relay_.error_) relay_.error_ = error;
+  }
+
+  void sink_broke(const io::IoResult& put) {
+    if (put.is_error()) note(put.error());
+    rest_.clear();
+    close_sink();
+  }
+
+  void close_sink() {
+    sink_.shutdown_write();
+    state_ = State::kClosing;
+  }
+
+  void finish() {
+    state_ = State::kDone;
+    relay_.pump_done();
+  }
+
+  Relay& relay_;
+  RelayBuffer& buffer_;
+  io::ByteStream& source_;
+  io::ByteStream& sink_;
+  Wake wake_{*this};
+  base::ByteQueue rest_;
+  uint64_t bytes_ = 0;
+  State state_ = State::kReading;
+};
+
+Relay::Relay(async::Loop& loop, RelayBuffer& buffer, io::ByteStream& downstream, io::ByteStream& upstream)
+    : loop_(loop),
+      downstream_(downstream),
+      upstream_(upstream),
+      finished_(loop),
+      up_(std::make_unique<Pump>(*this, buffer, downstream, upstream)),
+      down_(std::make_unique<Pump>(*this, buffer, upstream, downstream)) {}
+
+Relay::~Relay() = default;
+
+async::Task<base::Result<>> Relay::run() {
+  if (!finished_.is_set()) {
+    up_->start();
+    down_->start();
+    co_await finished_.wait();
+  }
+  if (error_) co_return base::fail(*error_);
+  co_return base::Result<>{};
+}
+
+void Relay::abort(base::Error reason) {
+  if (finished_.is_set()) return;
+  error_ = std::move(reason);
+  up_->stop();
+  down_->stop();
+  downstream_.abort();
+  upstream_.abort();
+  finished_.set();
+}
+
+void Relay::pump_done() {
+  if (up_->done() && down_->done()) finished_.set();
+}
+
+uint64_t Relay::bytes_to_upstream() const { return up_->bytes(); }
+uint64_t Relay::bytes_to_downstream() const { return down_->bytes(); }
+
+}  // namespace culvert::conn

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Relay: copies both ways between two ByteStreams until both directions have ended
+// (design section 3.9, spec ztunnel section 5).
+//
+// Each direction is a Pump, a small state machine with no coroutine frame and no buffer while idle:
+//
+// | state     | leaves when                           | to                                   |
+// |-----------|---------------------------------------|--------------------------------------|
+// | reading   | source has bytes, sink takes them     | reading                              |
+// |           | sink takes only a part                | writing (the rest is kept, <= 1 read)|
+// |           | source at eof, or broken              | closing                              |
+// | writing   | the rest is gone                      | reading                              |
+// | closing   | sink.flushed()                        | done                                 |
+// | done      | -                                     |                                      |
+//
+// A reset or a broken pipe is a clean end of its direction, as it is for the peer's users; other
+// errors are kept and returned when both directions are done. There is no idle and no
+// half-close time-out unless the owner calls abort.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "net/async/loop.h"
+#include "net/async/task.h"
+#include "net/async/wait.h"
+#include "net/base/bytes.h"
+#include "net/base/result.h"
+#include "net/io/stream.h"
+
+namespace culvert::conn {
+
+// The read buffer all relays of one loop share: bytes stay in it only during one call.
+class RelayBuffer {
+ public:
+  static constexpr size_t kDefaultBytes = 128 * 1024;
+  explicit RelayBuffer(size_t bytes = kDefaultBytes)
+      : bytes_(std::make_unique_for_overwrite<uint8_t[]>(bytes)), size_(bytes) {}
+  base::ByteSpan span() { return {bytes_.get(), size_}; }
+
+ private:
+  std::unique_ptr<uint8_t[]> bytes_;
+  size_t size_;
+};
+
+class Relay {
+ public:
+  // A direction hands the loop back after this many bytes in one turn, so that a bulk stream does
+  // not starve its neighbours.
+  static constexpr size_t kTurnBytesMax = 512 * 1024;
+
+  // All referenced objects outlive the relay.
+  Relay(async::Loop& loop, RelayBuffer& buffer, io::ByteStream& downstream, io::ByteStream& upstream);
+  ~Relay();
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+
+  // Runs until both directions are done. The error is the first that was not a clean end, or the
+  // reason given to abort. Call once.
+  async::Task<base::Result<>> run();
+  // Ends the relay from outside: both streams are aborted, run() returns `reason`.
+  void abort(base::Error reason);
+
+  // Bytes the sink of each direction has taken; readable while running.
+  uint64_t bytes_to_upstream() const;
+  uint64_t bytes_to_downstream() const;
+
+ private:
+  class Pump;
+  void pump_done();
+
+  async::Loop& loop_;
+  io::ByteStream& downstream_;
+  io::ByteStream& upstream_;
+  async::Event finished_;
+  std::unique_ptr<Pump> up_;
+  std::unique_ptr<Pump> down_;
+  std::optional<base::Error> error_;
+};
+
+}  // namespace culvert::conn
