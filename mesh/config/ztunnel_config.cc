@@ -189,11 +189,6 @@ Result<> read_mode(ZtunnelConfig& config, const Environment& env) {
   } else if (!shared) {
     return base::fail(Code::kInvalid, "PROXY_MODE=dedicated needs PROXY_WORKLOAD_INFO=namespace/name/serviceaccount");
   }
-  if (!shared) {
-    CULVERT_TRY(take(config.outbound_port, env.number_or("CULVERT_OUTBOUND_PORT", kOutboundPort, 65535)));
-    CULVERT_TRY(take(config.passthrough_port, env.number_or("CULVERT_PASSTHROUGH_PORT", kPassthroughPort, 65535)));
-    CULVERT_TRY(take(config.hbone_port, env.number_or("CULVERT_HBONE_PORT", kHbonePort, 65535)));
-  }
   CULVERT_TRY(take(config.readiness_port, env.number_or("CULVERT_READINESS_PORT", kReadinessPort, 65535)));
   return take(config.packet_mark, env.number_or("PACKET_MARK", shared ? 1337 : 0, UINT32_MAX));
 }

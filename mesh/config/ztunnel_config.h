@@ -31,17 +31,19 @@ inline constexpr uint16_t kOutboundPort = 15001;
 inline constexpr uint16_t kPassthroughPort = 15006;
 inline constexpr uint16_t kHbonePort = 15008;
 inline constexpr uint16_t kReadinessPort = 15021;
+// Ports no proxied connection may end at (loop guard, section 2.1 step 3).
+inline constexpr uint16_t kIllegalPorts[] = {kOutboundPort, kPassthroughPort, kHbonePort};
+inline bool is_illegal_port(uint16_t port) {
+  return port == kOutboundPort || port == kPassthroughPort || port == kHbonePort;
+}
+
 struct ZtunnelConfig {
   bool proxy_enabled = true;                  // ENABLE_PROXY
   ProxyMode mode = ProxyMode::kShared;        // PROXY_MODE
   std::optional<WorkloadName> dedicated_workload;  // PROXY_WORKLOAD_INFO
 
-  // PROXY_MODE=dedicated is for one process beside one workload; its sockets may be bound to
-  // other ports where a test needs several of them on one address. Upstream's numbers by default.
-  uint16_t outbound_port = kOutboundPort;     // CULVERT_OUTBOUND_PORT (dedicated only)
-  uint16_t passthrough_port = kPassthroughPort;  // CULVERT_PASSTHROUGH_PORT (dedicated only)
-  uint16_t hbone_port = kHbonePort;           // CULVERT_HBONE_PORT (dedicated only)
-  uint16_t readiness_port = kReadinessPort;   // CULVERT_READINESS_PORT
+  // CULVERT_READINESS_PORT: for a second proxy beside the first in one namespace.
+  uint16_t readiness_port = kReadinessPort;
   uint16_t admin_port = 15000;                // PROXY_CONFIG proxyAdminPort
   uint16_t stats_port = 15020;                // PROXY_CONFIG statsPort
 
@@ -107,10 +109,6 @@ struct ZtunnelConfig {
   // Accepted but without effect in this build: said once in the log at start.
   std::vector<std::string> notes;
 
-  // Ports no proxied connection may end at (loop guard, section 2.1 step 3).
-  bool is_illegal_port(uint16_t port) const {
-    return port == outbound_port || port == passthrough_port || port == hbone_port;
-  }
   // The self listener runs in shared mode when all three names are known (section 1).
   bool has_self_identity() const {
     return !pod_name.empty() && !pod_namespace.empty() && !service_account.empty();

@@ -38,8 +38,8 @@ std::vector<ConnTable::Row> ConnTable::rows() const {
   for (const ConnRecord* record = first_; record; record = record->next_) {
     const ConnFacts& facts = record->facts_;
     rows.push_back({facts.owner, facts.labels.reporter == Reporter::kDestination, facts.source.to_string(),
-                    facts.original_destination, facts.destination.to_string(), facts.protocol, record->received_,
-                    record->sent_});
+                    facts.original_destination, facts.destination.to_string(), facts.protocol, record->bytes_.received,
+                    record->bytes_.sent});
   }
   return rows;
 }
@@ -71,6 +71,18 @@ ConnRecord::~ConnRecord() {
   --observer_.table.count_;
 }
 
+void ConnTable::sync() {
+  for (ConnRecord* record = first_; record; record = record->next_) record->sync();
+}
+
+void ConnRecord::sync() {
+  if (!source_ || closed_) return;
+  Bytes now = source_();
+  cells_->received_bytes.add(now.received - bytes_.received);
+  cells_->sent_bytes.add(now.sent - bytes_.sent);
+  bytes_ = now;
+}
+
 void ConnRecord::close() {
   if (!closed_) finish(nullptr, Flag::kNone);
 }
@@ -80,6 +92,7 @@ void ConnRecord::close(const base::Error& error, Flag flag) {
 }
 
 void ConnRecord::finish(const std::string* error, Flag flag) {
+  sync();
   closed_ = true;
   if (flag == Flag::kNone) {
     cells_->closed.add();
@@ -92,8 +105,8 @@ void ConnRecord::finish(const std::string* error, Flag flag) {
   if (!observer_.log.enabled(level, kTarget)) return;
   bool outbound = facts_.labels.reporter == Reporter::kSource;
   std::vector<Field> line = fields();
-  line.push_back(Field::number("bytes_sent", outbound ? received_ : sent_));
-  line.push_back(Field::number("bytes_recv", outbound ? sent_ : received_));
+  line.push_back(Field::number("bytes_sent", outbound ? bytes_.received : bytes_.sent));
+  line.push_back(Field::number("bytes_recv", outbound ? bytes_.sent : bytes_.received));
   auto lasted = std::chrono::duration_cast<std::chrono::milliseconds>(observer_.loop.now() - opened_at_);
   line.push_back(Field::text("duration", fmt::format("{}ms", lasted.count())));
   if (error) line.push_back(Field::text("error", *error));

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,6 +54,8 @@ class ConnTable {
     uint64_t sent_bytes = 0;
   };
   std::vector<Row> rows() const;
+  // Brings the byte counters of all open connections up to date, before a scrape.
+  void sync();
   size_t size() const { return count_; }
 
  private:
@@ -76,15 +79,14 @@ class ConnRecord {
   ConnRecord(const ConnRecord&) = delete;
   ConnRecord& operator=(const ConnRecord&) = delete;
 
-  // While bytes move. `received`: downstream to upstream, `sent`: upstream to downstream.
-  void add_received(uint64_t bytes) {
-    received_ += bytes;
-    cells_->received_bytes.add(bytes);
-  }
-  void add_sent(uint64_t bytes) {
-    sent_ += bytes;
-    cells_->sent_bytes.add(bytes);
-  }
+  // Totals so far, as the relay counts them. `received`: downstream to upstream.
+  struct Bytes {
+    uint64_t received = 0;
+    uint64_t sent = 0;
+  };
+  using ByteSource = std::function<Bytes()>;
+  // Takes over what was carried since the last call; without a Follow nothing happens.
+  void sync();
   void close();
   void close(const base::Error& error, Flag flag);
   bool closed() const { return closed_; }
@@ -92,6 +94,7 @@ class ConnRecord {
 
  private:
   friend class ConnTable;
+  friend class Follow;
   void finish(const std::string* error, Flag flag);
   std::vector<base::Field> fields() const;
 
@@ -99,11 +102,26 @@ class ConnRecord {
   ConnFacts facts_;
   TrafficCells* cells_;
   base::TimePoint opened_at_;
-  uint64_t received_ = 0;
-  uint64_t sent_ = 0;
+  Bytes bytes_;
+  ByteSource source_;
   bool closed_ = false;
   ConnRecord* previous_ = nullptr;
   ConnRecord* next_ = nullptr;
+};
+
+// While it lives the record's counters follow a relay; declare it after the relay.
+class Follow {
+ public:
+  Follow(ConnRecord& record, ConnRecord::ByteSource source) : record_(record) { record_.source_ = std::move(source); }
+  ~Follow() {
+    record_.sync();
+    record_.source_ = nullptr;
+  }
+  Follow(const Follow&) = delete;
+  Follow& operator=(const Follow&) = delete;
+
+ private:
+  ConnRecord& record_;
 };
 
 // Refused before a record existed: WARN "connection failed" (section 10, early deny).
