@@ -88,6 +88,17 @@ class ShardedMapBuilder {
     ++size_;
   }
 
+  // The value to be changed in place, default constructed if absent. For keys that own their text.
+  Value& edit(const Key& key) {
+    Shard& shard = own(Traits::hash(key) % Map::kShards);
+    auto at = lower_bound(shard, key);
+    if (at == shard.end() || Traits::compare(at->key, key) != 0) {
+      at = shard.insert(at, Entry{key, Value{}});
+      ++size_;
+    }
+    return at->value;
+  }
+
   template <class K>
   bool erase(const K& key) {
     if (!find(key)) return false;
