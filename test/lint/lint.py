@@ -55,7 +55,7 @@ BANNED = {
     r"\bgetrandom\s*\(": "a random device (take an Rng)",
     r"\bstd::j?thread\b": "a thread",
     r"\bpthread_create\s*\(": "a thread",
-    r"\b(?:usleep|nanosleep|sleep_for|sleep_until_real)\s*\(": "a blocking sleep",
+    r"\b(?:usleep|nanosleep)\s*\(|\bthis_thread::sleep": "a blocking sleep",
 }
 
 
