@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -333,6 +334,10 @@ class Lab:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise LabError(f"another lab named {self.name} is running") from None
+        try:   # what a container runtime gives its containers
+            resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 1048576))
+        except (OSError, ValueError):
+            pass
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda n, _: sys.exit(128 + n))
         self.clean()

@@ -62,7 +62,7 @@ class Bench:
             for path in (cert, key):
                 with open(path, encoding="utf-8") as part:
                     out.write(part.read())
-        common = "global\n  nbthread 2\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
+        common = "global\n  nbthread 2\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
         client = common + (f"listen out\n  bind 127.0.0.1:{LOCAL_PORT}\n  server s {self.plain_server.ip}:{HAPROXY_PORT} ssl crt {both} "
                            f"ca-file {cert} verify required ssl-min-ver TLSv1.3\n")
         server = common + (f"listen in\n  bind :{HAPROXY_PORT} ssl crt {both} ca-file {cert} verify required ssl-min-ver TLSv1.3\n"
