@@ -66,8 +66,8 @@ class DeltaXds {
  public:
   explicit DeltaXds(DeltaXdsOptions options);
 
-  // The first requests of a new stream, serialized, in order of sending. The wait for bad metadata is none:
-  // entries that are not JSON are skipped and listed in `metadata_errors`.
+  // The first requests of a new stream, serialized, in order of sending. Metadata that should be JSON and is
+  // not is left out and listed in `metadata_errors`.
   std::vector<std::string> start_stream();
   const std::vector<std::string>& metadata_errors() const { return metadata_errors_; }
 
@@ -137,6 +137,9 @@ class XdsBackoff {
   static constexpr base::Duration kMax = std::chrono::seconds(15);
   // A stream that lived this long starts the table anew.
   static constexpr base::Duration kStable = std::chrono::seconds(60);
+
+  // A clean end of a shorter stream counts as refused.
+  static constexpr base::Duration kBrief = std::chrono::seconds(1);
 
   // How long to wait before the next attempt; +-20 % jitter.
   base::Duration after(StreamEnd end, base::Duration lived, base::Rng& rng);
