@@ -56,6 +56,7 @@ bool worth_another_tunnel(const base::Error& error) {
 }
 
 constexpr int kRoundsMax = 8;
+constexpr int kFreshRetriesMax = 2;
 }  // namespace
 
 // A taken seat that has not become a stream yet.
@@ -108,6 +109,7 @@ async::Task<std::expected<TunnelStream, OpenError>> TunnelPool::open(TunnelKey k
     return std::unexpected(OpenError{base::Error(base::Code::kTimeout, "no tunnel became free in time"),
                                      Stage::kConnectTimeout});
   };
+  int refused_by_fresh = 0;
   for (int round = 0; round < kRoundsMax;) {
     std::shared_ptr<Entry> entry = reusable(*slot);
     bool fresh = !entry;
@@ -134,7 +136,11 @@ async::Task<std::expected<TunnelStream, OpenError>> TunnelPool::open(TunnelKey k
       ++stats_.streams;
       co_return TunnelStream(self_, seat.keep(), std::move(*reply));
     }
-    bool again = !fresh && worth_another_tunnel(reply.error()) && !deadline.passed(loop_.now());
+    // A peer that is about to go (GOAWAY) may have refused it: nothing has been carried yet, so another
+    // tunnel is safe. From fresh ones only a few times, or a peer that refuses all would be dialled on and on.
+    if (fresh) ++refused_by_fresh;
+    bool again = worth_another_tunnel(reply.error()) && refused_by_fresh <= kFreshRetriesMax &&
+                 !deadline.passed(loop_.now());
     if (!again) co_return std::unexpected(OpenError{std::move(reply).error(), Stage::kHttp2});
     ++round;
   }
