@@ -4,7 +4,7 @@ import time
 
 from .capture import carrying, streams
 from .lab import APPS, PYTHON
-from .scene import API_VIP, events, finish_client, reaches, traffic_bytes, wait_reaches
+from .scene import API_VIP, events, finish_client, reaches, tidy, traffic_bytes, wait_reaches
 from .sh import wait_until
 
 MARK = "secret-load"
@@ -12,7 +12,7 @@ MARK = "secret-load"
 
 def start_load(pod, address, name, count=4, interval=0.05, text=MARK):
     program = pod.start(name, [PYTHON, APPS, "load", address, "--count", str(count), "--interval", str(interval),
-                               "--text", text, "--verbose"])
+                               "--text", text, "--verbose"], transient=True)
     wait_until(f"{name}: the load runs", lambda: len(events(program, "ok")) >= count, 10)
     return program
 
@@ -41,6 +41,7 @@ def crashes(demo):
     without_control(demo)
 
 
+@tidy
 def kill_ztunnel(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     one = lab.nodes[0]
@@ -67,11 +68,12 @@ def kill_ztunnel(demo):
               f"({size} payload bytes on the link, all on 15008); first success {seconds:.2f} s after the restart")
 
 
+@tidy
 def take_over(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     one = lab.nodes[0]
     with report.check("a second ztunnel takes over with no failed new connection while the old drains") as c:
-        held = scene.web.start("held", [PYTHON, APPS, "hold", scene.api1.ip])
+        held = scene.web.start("held", [PYTHON, APPS, "hold", scene.api1.ip], transient=True)
         wait_until("the long connection is up", lambda: events(held, "open"), 10)
         load = start_load(scene.web, API_VIP, "load-takeover", count=8, interval=0.02)
         old = one.ztunnel
@@ -97,11 +99,12 @@ def take_over(demo):
         one.ztunnels.remove(old)
 
 
+@tidy
 def restart_agent(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     two = lab.nodes[1]
     with report.check("a node agent restart changes nothing for traffic") as c:
-        held = scene.web.start("held-agent", [PYTHON, APPS, "hold", scene.api1.ip])
+        held = scene.web.start("held-agent", [PYTHON, APPS, "hold", scene.api1.ip], transient=True)
         wait_until("the long connection is up", lambda: events(held, "open"), 10)
         load = start_load(scene.web, scene.api1.ip, "load-agent")
         two.agent.kill()
@@ -125,11 +128,12 @@ def restart_agent(demo):
         lab.delete_pod(pod)
 
 
+@tidy
 def without_control(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     web, api1, batch = scene.web, scene.api1, scene.batch
     with report.check("culvertd stopped: traffic and new connections go on; started: changes flow") as c:
-        held = web.start("held-control", [PYTHON, APPS, "hold", api1.ip])
+        held = web.start("held-control", [PYTHON, APPS, "hold", api1.ip], transient=True)
         wait_until("the long connection is up", lambda: events(held, "open"), 10)
         load = start_load(web, API_VIP, "load-control")
         lab.culvertd.stop()
@@ -169,12 +173,13 @@ def _serials(lab):
     return found
 
 
+@tidy
 def rotation(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     with report.check("one-minute certificates rotate under load without a failed connection") as c:
         wanted = {(lab.nodes[0].name, scene.web.identity), (lab.nodes[0].name, scene.api2.identity),
                   (lab.nodes[1].name, scene.api1.identity), (lab.nodes[1].name, scene.batch.identity)}
-        held = scene.web.start("held-rotation", [PYTHON, APPS, "hold", scene.api1.ip])
+        held = scene.web.start("held-rotation", [PYTHON, APPS, "hold", scene.api1.ip], transient=True)
         load = start_load(scene.web, API_VIP, "load-rotation")
         before = _serials(lab)
         began = time.monotonic()
@@ -193,6 +198,7 @@ def rotation(demo):
               f"{_serials(lab)[(lab.nodes[1].name, sample)][:10]}..); {sums['ok']} connections, 0 failed")
 
 
+@tidy
 def ip_reuse(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     two = lab.nodes[1]
@@ -214,7 +220,7 @@ def ip_reuse(demo):
             server = lab.start_server(other)
             time.sleep(0.5)   # a window for misdelivery
             strangers = [e for e in events(server) if e.get("event") == "line" and e["line"].startswith("for-old")]
-            c.must(not strangers, f"the new owner of {address} read {strangers[0]} and {len(strangers) - 1} more")
+            c.must(not strangers, f"the new owner of {address} read {len(strangers)} lines, first: {strangers[:1]}")
             lab.delete_pod(other, grace=0)
             old = lab.create_pod(two, "production", "old", "old", {"app": "old"}, ip=address, ready=False, attempts=10)
             own = lab.start_server(old)

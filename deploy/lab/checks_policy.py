@@ -4,7 +4,7 @@ import os
 import time
 
 from .lab import APPS, PROBE_IP, PYTHON
-from .scene import API_VIP, access_records, events, finish_client, reaches, wait_access, wait_reaches
+from .scene import API_VIP, access_records, events, finish_client, reaches, tidy, wait_access, wait_reaches
 from .sh import wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -17,6 +17,7 @@ def _why(ztunnel, offset, source_ip):
     return wait_until(f"{ztunnel.pod.name} logs why it refused {source_ip}", refused, 5)[-1]["error"]
 
 
+@tidy
 def strict(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     api1, intruder, web = scene.api1, scene.intruder, scene.web
@@ -73,6 +74,7 @@ def strict(demo):
 SELECT_API = {"selector": {"matchLabels": {"app": "api"}}}
 
 
+@tidy
 def authorization(demo):
     report, scene, lab = demo.report, demo.scene, demo.lab
     web, batch, tester, api1 = scene.web, scene.batch, demo.tester, scene.api1
@@ -121,8 +123,8 @@ def authorization(demo):
         scene.drop_policy("api")
     with report.check("a change that forbids a live connection closes it within a second") as c:
         wait_reaches(web, api1.ip)
-        mine = web.start("live", [PYTHON, APPS, "hold", api1.ip])
-        other = batch.start("live", [PYTHON, APPS, "hold", api1.ip])
+        mine = web.start("live", [PYTHON, APPS, "hold", api1.ip], transient=True)
+        other = batch.start("live", [PYTHON, APPS, "hold", api1.ip], transient=True)
         for program in (mine, other):
             wait_until("the connections are up", lambda p=program: events(p, "open"), 10)
         began = time.time()

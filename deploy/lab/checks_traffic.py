@@ -4,7 +4,7 @@ import time
 
 from .capture import carrying, looks_like_tls, streams
 from .lab import APPS, OUTSIDE_IP, OUTSIDE_IP6, PYTHON
-from .scene import API_VIP, API_VIP6, access_records, events, finish_client, wait_access
+from .scene import API_VIP, API_VIP6, access_records, events, finish_client, tidy, wait_access
 from .sh import run, in_netns, wait_until
 
 NEEDLE = "needle-7f3a"
@@ -148,10 +148,11 @@ def big_transfers(demo):
         c.saw(f"{up / 1e9:.2f} Gbit/s to api, {down / 1e9:.2f} Gbit/s from api")
 
 
+@tidy
 def many_connections(demo):
     report, scene = demo.report, demo.scene
     with report.check("200 parallel connections over few tunnels") as c:
-        client = scene.web.start("parallel", [PYTHON, APPS, "parallel", scene.api1.ip, "--count", "200"])
+        client = scene.web.start("parallel", [PYTHON, APPS, "parallel", scene.api1.ip, "--count", "200"], transient=True)
         opened = wait_until("200 connections open", lambda: events(client, "open"), 30)[0]
         c.must(opened["open"] == 200, f"{opened['open']} opened, {opened['failed']} failed: {opened['errors']}")
         listing = scene.web.run(["ss", "-Htn", "state", "established", "dport = :15008", "and", "dst", scene.api1.ip]).stdout

@@ -98,9 +98,10 @@ class Pod:
     def run(self, argv, timeout=60, check=True):
         return run(in_netns(self.netns, argv), timeout=timeout, check=check)
 
-    def start(self, what, argv, env=None):
+    def start(self, what, argv, env=None, transient=False):
         program = Program(self.lab, f"{self.namespace}.{self.name}.{what}", argv, netns=self.netns, env=env,
                           cgroup=self.cgroup)
+        program.transient = transient
         self.programs.append(program)
         return program
 

@@ -19,6 +19,7 @@ class Program:
 
     def __init__(self, lab, name, argv, *, netns=None, env=None, cgroup=None, cwd=None, tag=None):
         self.name = name
+        self.transient = False   # a client of one check, ended by `tidy` if the check could not
         self.log_path = os.path.join(lab.run_dir, "logs", f"{name}.log")
         command = in_netns(netns, argv) if netns else [str(a) for a in argv]
         full_env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scene of the demo and of the end-to-end tests: who runs where, and how to ask them things."""
+import functools
 import json
 import time
 
@@ -99,6 +100,22 @@ class Scene:
         return time.monotonic()
 
 
+def tidy(section):
+    """Decorator of a demo section: whatever it leaves after a failed check must not disturb the next one."""
+    @functools.wraps(section)
+    def run_and_tidy(demo):
+        try:
+            section(demo)
+        finally:
+            for pod in demo.lab.pods.values():
+                for program in pod.programs:
+                    if program.transient and program.alive():
+                        program.kill()
+            for name in ("api", "api-ports"):
+                demo.scene.drop_policy(name)
+    return run_and_tidy
+
+
 def reaches(pod, address, port=8080):
     """True if one new connection from `pod` gets its answer; HTTP on 8080, a greeting on 9001."""
     if port == 9001:
@@ -170,4 +187,4 @@ def traffic_bytes(ztunnel, reporter, source, destination):
 
 
 __all__ = ["API_VIP", "API_VIP6", "OUTSIDE_IP", "PORTS", "Scene", "access_records", "events", "finish_client",
-           "reaches", "traffic_bytes", "wait_access", "wait_reaches"]
+           "reaches", "tidy", "traffic_bytes", "wait_access", "wait_reaches"]
