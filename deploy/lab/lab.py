@@ -643,6 +643,9 @@ class Lab:
                 program.kill()
         pod.node.runtime.delete(pod.container_id, pod.netns_path, pod.cni_args)
         run(["ip", "netns", "del", pod.netns])
+        # The next owner of these addresses has another MAC; the bridge must not go on with the old one.
+        for address in pod.ips:
+            run(["ip", "-n", pod.node.netns, "neigh", "flush", "to", address], check=False)
         del self.pods[(pod.namespace, pod.name)]
         if forget:
             self.remove(f"pod-{pod.namespace}-{pod.name}")

@@ -21,6 +21,10 @@ class Program:
         self.name = name
         self.transient = False   # a client of one check, ended by `tidy` if the check could not
         self.log_path = os.path.join(lab.run_dir, "logs", f"{name}.log")
+        number = 1
+        while os.path.exists(self.log_path):   # started again: a log of its own
+            number += 1
+            self.log_path = os.path.join(lab.run_dir, "logs", f"{name}.{number}.log")
         command = in_netns(netns, argv) if netns else [str(a) for a in argv]
         full_env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
         full_env.update(env or {})
