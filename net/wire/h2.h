@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// H2Engine: HTTP/2 (RFC 9113) without I/O, on nghttp2. Bytes in by feed, bytes out by produce; what happened
+// is told to a visitor, synchronously, in this grammar per stream:
+//
+//   headers (data | trailers)* end? closed
+//
+// `headers` is the request on a server and the final response on a client (1xx are swallowed); `end`
+// is the peer's END_STREAM; `closed` comes exactly once, with the error code, and is the last.
+//
+// No WINDOW_UPDATE is sent by itself: a window opens again when the bytes have left (`consume`). The
+// visitor may call any method but feed and produce.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "net/base/bytes.h"
+#include "net/base/result.h"
+
+namespace culvert::wire {
+
+// Names in lower case; pseudo-headers first.
+using Headers = std::vector<std::pair<std::string, std::string>>;
+// First value of `name`, or null.
+const std::string* find_header(const Headers& headers, std::string_view name);
+
+enum H2Code : uint32_t {
+  kH2NoError = 0,
+  kH2ProtocolError = 1,
+  kH2InternalError = 2,
+  kH2FlowControlError = 3,
+  kH2StreamClosed = 5,
+  kH2RefusedStream = 7,
+  kH2Cancel = 8,
+  kH2EnhanceYourCalm = 11,
+  kH2InadequateSecurity = 12,
+};
+std::string_view h2_code_name(uint32_t code);
+
+struct H2Settings {
+  uint32_t stream_window_bytes = 4 * 1024 * 1024;
+  uint32_t connection_window_bytes = 16 * 1024 * 1024;  // must differ from the stream's: equal ones deadlock
+  uint32_t frame_bytes_max = 1024 * 1024;               // advertised; what we send stays at one TLS record
+  uint32_t header_bytes_max = 16384;                    // MAX_HEADER_LIST_SIZE, enforced
+  uint32_t streams_max = 0;                             // MAX_CONCURRENT_STREAMS; 0: not sent
+};
+
+class H2Visitor {
+ public:
+  virtual void on_headers(int32_t stream, Headers headers) = 0;
+  virtual void on_data(int32_t stream, base::ByteView bytes) = 0;
+  virtual void on_trailers(int32_t stream, Headers trailers) = 0;
+  virtual void on_end(int32_t stream) = 0;
+  virtual void on_closed(int32_t stream, uint32_t code) = 0;
+  virtual void on_goaway(int32_t last_stream, uint32_t code) = 0;
+  virtual void on_ping_ack() = 0;
+  // Bytes of this stream have gone into `produce`: there is room for more.
+  virtual void on_sent(int32_t stream, size_t bytes) = 0;
+  // The peer's first SETTINGS have arrived.
+  virtual void on_settings() = 0;
+
+ protected:
+  ~H2Visitor() = default;
+};
+
+class H2Engine {
+ public:
+  enum class Role : unsigned char { kClient, kServer };
+  // One DATA frame with its 9-byte header fills one TLS record.
+  static constexpr size_t kDataBytesMax = 16384 - 9;
+  // Header blocks with more fields than this are refused.
+  static constexpr size_t kHeaderFieldsMax = 200;
+
+  H2Engine(Role role, H2Settings settings, H2Visitor& visitor);
+  ~H2Engine();
+  H2Engine(const H2Engine&) = delete;
+
+  // The whole of `bytes` is taken. An error ends the connection; produce() may still hold a GOAWAY.
+  base::Result<> feed(base::ByteView bytes);
+  // Appends frames until nothing is left or `out` is above its high mark.
+  base::Result<> produce(base::ByteQueue& out);
+  bool wants_write() const;
+
+  // Client: a new request; the stream id, or kExhausted when the peer takes no more.
+  base::Result<int32_t> open(const Headers& headers, bool end_stream);
+  // Server: the response.
+  void respond(int32_t stream, const Headers& headers, bool end_stream);
+  // Queues body bytes; bounded by the caller through queued().
+  void write(int32_t stream, base::ByteView bytes);
+  size_t queued(int32_t stream) const;
+  // END_STREAM after what is queued, or trailers (which end it) after what is queued.
+  void finish(int32_t stream);
+  void finish_with_trailers(int32_t stream, Headers trailers);
+  void reset(int32_t stream, uint32_t code);
+  // Opens the windows again for bytes given by on_data. `stream_open` false: only the connection's.
+  void consume(int32_t stream, size_t bytes, bool stream_open);
+
+  void ping();
+  // First GOAWAY of a graceful end: last id 2^31-1.
+  void announce_drain();
+  // The final GOAWAY with the real last id.
+  void goaway(uint32_t code);
+
+  uint32_t peer_streams_max() const;
+  size_t open_streams() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace culvert::wire
