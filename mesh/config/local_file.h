@@ -10,7 +10,8 @@
 
 namespace culvert::config {
 
-// `origin` names the text in errors: a path, or "LOCAL_XDS". Unknown keys are errors. Defaults of xDS are not
+// `origin` names the text in errors: a path, or "LOCAL_XDS". Unknown keys are errors, also inside a match (where
+// upstream skips them: a mistyped key would widen what the policy matches). Defaults of xDS are not
 // applied: an omitted trust domain, service account or cluster id stays empty.
 base::Result<model::MeshUpdate> parse_local_mesh(std::string_view yaml, std::string_view origin,
                                                  model::NamePool& names);
