@@ -140,12 +140,54 @@ class Bench:
             print(f"  {name:36} {value}")
         return figures
 
+    def ingest(self):
+        """`--workloads` pods in one manifest file: how fast they reach a ztunnel, and what all of them cost."""
+        count = self.options.workloads
+        if not count:
+            return {}
+        lab = self.lab
+        zt = lab.nodes[0].ztunnel
+        lab.namespace("many")
+        parts = []
+        for number in range(count):
+            ip = f"10.{64 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
+            parts.append(f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: many, uid: u{number}, labels: {{app: a{number % 1000}}}}}\n"
+                         f"spec: {{nodeName: node9, serviceAccountName: s{number % 1000}, containers: [{{name: app, image: x}}]}}\n"
+                         f"status: {{phase: Running, podIP: {ip}, podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: \"True\"}}]}}\n")
+
+        def seen():
+            return sum(value for name, _, value in zt.metrics() if name == "istio_xds_message_bytes_total")
+        before = [zt.program.rss_kib(), lab.culvertd.rss_kib()]
+        start = last = seen()
+        began = moved = time.monotonic()
+        lab.write_text("many.yaml", "---\n".join(parts))
+        first = None
+        while time.monotonic() - began < 300:
+            time.sleep(0.05)   # sampling
+            now = seen()
+            if now != last:
+                first = first or time.monotonic() - began
+                last, moved = now, time.monotonic()
+            elif last != start and time.monotonic() - moved > 2:
+                break
+        known = sum(w["namespace"] == "many" for w in zt.config_dump()["workloads"])
+        figures = {"ingest.workloads": known, "ingest.first_byte_s": round(first or -1, 2),
+                   "ingest.seconds": round(moved - began, 2), "ingest.per_second": round(known / max(0.001, moved - began)),
+                   "ingest.rss_mib.ztunnel": round(zt.program.rss_kib() / 1024, 1),
+                   "ingest.rss_mib.culvertd": round(lab.culvertd.rss_kib() / 1024, 1),
+                   "ingest.kib_per_workload.ztunnel": round((zt.program.rss_kib() - before[0]) / max(1, known), 2),
+                   "ingest.kib_per_workload.culvertd": round((lab.culvertd.rss_kib() - before[1]) / max(1, known), 2)}
+        for name, value in figures.items():
+            print(f"  {name:36} {value}")
+        return figures
+
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle", type=int, default=10000)
+    parser.add_argument("--workloads", type=int, default=100000)
     options = parser.parse_args()
     with Lab("bench") as lab:
         bench = Bench(lab, options)
@@ -155,7 +197,7 @@ def main():
         bench.rounds()
         medians = bench.table()
         print()
-        figures = bench.costs()
+        figures = {**bench.costs(), **bench.ingest()}
         print(json.dumps({"medians": medians, "figures": figures}))
     return 0
 
