@@ -15,6 +15,7 @@
 
 #include "mesh/model/store.h"
 #include "mesh/xds/delta_xds.h"
+#include "net/async/deadline.h"
 #include "net/async/loop.h"
 #include "net/async/task.h"
 #include "net/base/log.h"
@@ -43,7 +44,8 @@ struct XdsClientOptions {
   base::Duration open_timeout = std::chrono::seconds(10);      // TCP and TLS together
   base::Duration ping_interval = std::chrono::seconds(30);
   base::Duration ping_timeout = std::chrono::seconds(10);
-  base::Duration demand_timeout = std::chrono::seconds(5);     // on demand: how long a waiter waits
+  // Acknowledgements and demands that wait to be sent; a server that reads none of them loses the stream.
+  size_t outbox_messages_max = 4096;
 };
 
 class XdsClient {
@@ -61,6 +63,9 @@ class XdsClient {
 
   async::Task<void> run();
   bool ready() const;
+  // On demand only: asks for `key` ("network/ip", a uid, or "ns/hostname") and waits until the control plane has
+  // said what it is, or that it is nothing; false if the deadline came first. Any number may wait for one key.
+  async::Task<bool> demand(std::string key, async::Deadline deadline);
 
   // Counters for metrics.
   struct Stats {
