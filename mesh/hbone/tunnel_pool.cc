@@ -141,6 +141,7 @@ async::Task<std::expected<TunnelStream, OpenError>> TunnelPool::open(TunnelKey k
     if (fresh) ++refused_by_fresh;
     bool again = worth_another_tunnel(reply.error()) && refused_by_fresh <= kFreshRetriesMax &&
                  !deadline.passed(loop_.now());
+    if (worth_another_tunnel(reply.error())) retire(seat.entry());
     if (!again) co_return std::unexpected(OpenError{std::move(reply).error(), Stage::kHttp2});
     ++round;
   }
@@ -252,6 +253,11 @@ void TunnelPool::discard(const std::shared_ptr<Entry>& entry) {
 
 void TunnelPool::release_idle(Entry& entry) {
   ++stats_.idle_releases;
+  retire(entry);
+}
+
+// No new streams on it; it ends with those it has.
+void TunnelPool::retire(Entry& entry) {
   entry.tunnel->drain();
   auto& entries = entry.slot->entries;
   auto own = std::find_if(entries.begin(), entries.end(), [&](const auto& item) { return item.get() == &entry; });

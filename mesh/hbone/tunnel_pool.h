@@ -78,6 +78,7 @@ class TunnelPool {
   void give_back(const std::shared_ptr<Entry>& entry);
   void discard(const std::shared_ptr<Entry>& entry);
   void release_idle(Entry& entry);
+  void retire(Entry& entry);
   void rest(Entry& entry);
   void trim_idle();
   void bury(std::shared_ptr<Entry> entry);
