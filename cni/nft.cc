@@ -55,10 +55,11 @@ base::Result<std::string> nft_run(const std::string& script, bool json) {
   return run(script, NFT_CTX_OUTPUT_NUMERIC_ALL | (json ? NFT_CTX_OUTPUT_JSON : 0u));
 }
 
-base::Result<std::string> nft_list_tables(std::span<const std::string_view> tables) {
+base::Result<std::string> nft_list_tables(std::span<const std::string_view> tables, bool terse) {
+  const unsigned flags = NFT_CTX_OUTPUT_NUMERIC_ALL | NFT_CTX_OUTPUT_STATELESS | (terse ? NFT_CTX_OUTPUT_TERSE : 0u);
   std::string all;
   for (std::string_view table : tables) {
-    auto text = run(fmt::format("list table inet {}\n", table), NFT_CTX_OUTPUT_NUMERIC_ALL | NFT_CTX_OUTPUT_STATELESS);
+    auto text = run(fmt::format("list table inet {}\n", table), flags);
     if (text) {
       all += *text;
     } else if (text.error().code() != base::Code::kNotFound) {

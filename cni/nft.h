@@ -16,6 +16,7 @@ base::Result<std::string> nft_run(const std::string& script, bool json = false);
 
 // The rules of these inet tables as text without counters and handles: equal text means equal
 // rules. A missing table lists as nothing.
-base::Result<std::string> nft_list_tables(std::span<const std::string_view> tables);
+// `terse` leaves the elements of sets out.
+base::Result<std::string> nft_list_tables(std::span<const std::string_view> tables, bool terse = false);
 
 }  // namespace culvert::cni
