@@ -59,6 +59,8 @@ class H2Visitor {
   virtual void on_ping_ack() = 0;
   // Bytes of this stream have gone into `produce`: there is room for more.
   virtual void on_sent(int32_t stream, size_t bytes) = 0;
+  // Our END_STREAM has gone into `produce`.
+  virtual void on_end_sent(int32_t stream) = 0;
   // The peer's first SETTINGS have arrived.
   virtual void on_settings() = 0;
 

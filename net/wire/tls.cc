@@ -282,7 +282,7 @@ void TlsEngine::close_notify() {
   ERR_clear_error();
 }
 
-bool TlsEngine::has_pending() const { return SSL_has_pending(ssl_) != 0; }
+bool TlsEngine::has_pending() const { return SSL_pending(ssl_) > 0; }
 
 std::string TlsEngine::alpn() const {
   const uint8_t* name = nullptr;
