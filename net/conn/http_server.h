@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// HttpServer: HTTP/1.1 for admin, metrics, health and the plugin's Unix socket (spec ztunnel section 10). Whole
+// messages within limits; not for users' traffic.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "net/async/loop.h"
+#include "net/async/scope.h"
+#include "net/base/log.h"
+#include "net/io/network.h"
+#include "net/wire/h1.h"
+
+namespace culvert::conn {
+
+struct HttpRequest {
+  std::string method;
+  std::string path;   // before '?', percent-decoding is left to the handler
+  std::string query;  // after '?', raw
+  wire::Headers headers;
+  std::string body;
+  base::SocketAddr peer;  // 0.0.0.0:0 on a Unix socket
+
+  const std::string* header(std::string_view name) const { return wire::find_header(headers, name); }
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string body;
+  std::string content_type = "text/plain; charset=utf-8";
+  wire::Headers headers;
+};
+
+// The value of `name` in a query string, percent-decoded; nullopt if absent. "a&b=" gives "" for both.
+std::optional<std::string> query_value(std::string_view query, std::string_view name);
+
+// A handler is cancelled when its client goes away or the server ends.
+using HttpHandler = std::function<async::Task<HttpResponse>(HttpRequest)>;
+
+struct HttpServerOptions {
+  base::Duration head_timeout = std::chrono::seconds(2);   // from the first byte of a request to its end
+  base::Duration idle_timeout = std::chrono::seconds(60);  // between requests
+  size_t connections_max = 1024;                           // more are closed at once
+  wire::H1Limits limits;
+};
+
+class HttpServer {
+ public:
+  HttpServer(async::Loop& loop, std::unique_ptr<io::Listener> listener, HttpHandler handler, base::Log& log,
+             HttpServerOptions options = {});
+
+  // Accepts until drained or destroyed.
+  async::Task<void> run();
+  // Stops accepting; requests under way are answered, then their connections close. run() ends after that.
+  void drain();
+  base::SocketAddr local_addr() const { return local_; }
+
+ private:
+  async::Task<void> serve(std::unique_ptr<io::ByteStream> stream);
+  async::Task<base::Result<bool>> serve_one(io::ByteStream& stream, wire::H1Parser& parser, base::ByteQueue& rest);
+
+  async::Loop& loop_;
+  std::unique_ptr<io::Listener> listener_;
+  base::SocketAddr local_;
+  HttpHandler handler_;
+  base::Log& log_;
+  HttpServerOptions options_;
+  async::Event draining_;
+  async::Scope acceptor_;
+  async::Scope connections_;
+  async::Task<void> accept_loop();
+};
+
+}  // namespace culvert::conn
