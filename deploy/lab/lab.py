@@ -175,7 +175,6 @@ class Node:
         env = {
             "NODE_NAME": self.name, "CULVERT_DIR": self.lab.manifests,
             "CNI_SOURCE_DIR": os.path.join(self.dir, "plugin-image"),
-            "CNI_BIN_DIR": self.bin_dir,
             "MOUNTED_CNI_BIN_DIR": self.bin_dir, "MOUNTED_CNI_NET_DIR": self.conf_dir,
             "CNI_AGENT_RUN_DIR": self.agent_dir, "ZTUNNEL_UDS_ADDRESS": self.zds,
             "AMBIENT_ENABLED": "true", "AMBIENT_IPV6": "true", "AMBIENT_DNS_CAPTURE": "false",
@@ -185,6 +184,7 @@ class Node:
             "SYSTEM_NAMESPACE": "istio-system", "REPAIR_ENABLED": "false",
         }
         env.update(extra_env or {})
+        shutil.copy(self.lab.binary("istio-cni"), env["CNI_SOURCE_DIR"])
         self.agent_starts += 1
         self.agent = Program(self.lab, f"{self.name}.agent", [self.lab.binary("install-cni")],
                              netns=self.netns, env=env)
