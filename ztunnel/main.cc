@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// ztunnel: the node proxy. Builds loops, log and App and waits for signals; everything else is in app.h.
+#include <cstdio>
+#include <list>
+#include <thread>
+
+#include "net/uv/uv_network.h"
+#include "ztunnel/app.h"
+#include "ztunnel/program.h"
+#include "ztunnel/version.h"
+
+using namespace culvert;
+
+namespace {
+
+struct Place {
+  uv::LoopThread thread;
+  std::unique_ptr<uv::UvNetwork> network;
+};
+
+int refuse(const base::Error& error) { return std::fprintf(stderr, "ztunnel: %s\n", error.message().c_str()), 1; }
+
+async::Task<void> run(ztunnel::App& app, base::Log& log, int& status) {
+  base::Result<> ended = co_await app.run();
+  status = ended ? 0 : 1;
+  if (!ended) log.error("app", "cannot start", {base::Field::text("error", ended.error().message())});
+  ztunnel::finish_waiting();
+}
+
+int proxy(char** environment) {
+  ztunnel::block_signals();
+  if (auto raised = ztunnel::raise_descriptor_limit(); !raised) return refuse(raised.error());
+  auto config = config::load_ztunnel_config(config::Environment::from_block(environment),
+                                            config::read_file_from_disk, std::thread::hardware_concurrency());
+  if (!config) return refuse(config.error());
+  auto log = ztunnel::make_log(*config);
+  if (!log) return refuse(log.error());
+  std::list<Place> places(1 + config->worker_threads);
+  std::vector<ztunnel::LoopPlace> data;
+  for (Place& place : places) {
+    auto network = uv::UvNetwork::create(place.thread.loop());
+    if (!network) return refuse(network.error());
+    place.network = std::move(*network);
+    if (&place != &places.front()) data.push_back({place.thread.loop(), *place.network});
+  }
+  uv::UvLoop& control = places.front().thread.loop();
+  int status = 0;
+  ztunnel::App app(std::move(*config), {{control, *places.front().network}, std::move(data), **log,
+                                        config::read_file_from_disk, ztunnel::random_seed(), nullptr});
+  async::Scope tasks(control);
+  control.post([&] { tasks.spawn(run(app, **log, status)); });
+  for (Place& place : places) place.thread.start(&place == &places.front() ? "control" : "data");
+  ztunnel::wait_for_signals([&](const char* name) { control.post([&app, name] { app.shut_down(name); }); });
+  for (Place& place : places) place.thread.join();
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv, char** environment) {
+  std::string_view command = argc > 1 ? argv[1] : "proxy";
+  if (command == "proxy") return proxy(environment);
+  if (command == "version") return std::puts(ztunnel::kVersion), 0;
+  std::puts("usage: ztunnel [proxy|version|help]\nThe configuration comes from the environment.");
+  return command == "help" ? 0 : 1;
+}
