@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "net/conn/http_server.h"
 #include "ztunnel/app.h"
 #include "ztunnel/config_dump.h"
 
@@ -25,20 +26,6 @@ constexpr char kLoggingHelp[] =
     "usage: POST /logging?level=<level>\t\t(change the default level: trace, debug, info, warn, error, off)\n"
     "usage: POST /logging?level=<target>=<level>,...\t(change single targets)\n"
     "usage: POST /logging?reset\t\t\t(back to the levels of the start)\n";
-
-std::string percent_decoded(std::string_view text) {
-  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; };
-  std::string out;
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (text[at] == '%' && at + 2 < text.size() && digit(text[at + 1]) >= 0 && digit(text[at + 2]) >= 0) {
-      out += static_cast<char>(digit(text[at + 1]) * 16 + digit(text[at + 2]));
-      at += 2;
-    } else {
-      out += text[at];
-    }
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -71,19 +58,12 @@ PageAnswer AppPages::logging(const PageRequest& request) {
   if (request.method != "POST") return {405, "text/plain; charset=utf-8", kLoggingHelp};
   base::LineLog& log = app_.parts_.log;
   base::LogFilter filter = log.filter();
-  std::string_view query = request.query;
   bool changed = false;
-  std::string level;
-  while (!query.empty()) {
-    std::string_view part = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), part.size() + 1));
-    if (part == "reset" || part.starts_with("reset=")) {
-      auto initial = base::LogFilter::parse(app_.config_.log_filter);
-      if (initial) filter = std::move(*initial);
-      changed = true;
-    } else if (part.starts_with("level=")) {
-      level = percent_decoded(part.substr(6));
-    }
+  std::string level = conn::query_value(request.query, "level").value_or("");
+  if (conn::query_value(request.query, "reset")) {
+    auto initial = base::LogFilter::parse(app_.config_.log_filter);
+    if (initial) filter = std::move(*initial);
+    changed = true;
   }
   if (!level.empty()) {
     if (auto added = filter.add(level); !added) {
