@@ -57,6 +57,7 @@ struct Http2Stream::State {
   bool local_end = false;
   bool end_sent = false;   // our END_STREAM has left the engine
   bool let_go = false;     // the handle went before that
+  bool ignore_rest = false;  // we answered in full before the peer had finished
   bool closed = false;     // the engine has forgotten the stream
   std::optional<uint32_t> reset_code;
   bool connection_lost = false;
@@ -195,8 +196,9 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     engine_.respond(state.id, headers, end_stream);
     if (end_stream) {
       state.local_end = true;
-      // The answer is complete and the rest of the request is of no interest (RFC 9113 8.1).
-      if (!state.remote_end) engine_.reset(state.id, wire::kH2NoError);
+      // The answer is complete and the rest of the request is of no interest (RFC 9113 8.1). The reset follows
+      // once the headers have left (on_end_sent): nghttp2 drops what waits on a stream that is being reset.
+      state.ignore_rest = true;
     }
     schedule_flush();
   }
@@ -419,7 +421,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     state.end_sent = true;
     state.writable.tell();
     // Nobody will read the rest of what the peer sends.
-    if (state.let_go && !state.remote_end) engine_.reset(id, wire::kH2NoError);
+    if ((state.let_go || state.ignore_rest) && !state.remote_end) engine_.reset(id, wire::kH2NoError);
   }
   void on_settings() override {
     settings_seen_ = true;
