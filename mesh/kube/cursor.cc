@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mesh/kube/cursor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace culvert::kube {
+
+void Cursor::fail(const std::string& message) const {
+  log_->problems.push_back({{log_->file, line()}, log_->object, path_.empty() ? message : path_ + ": " + message, false});
+}
+
+Cursor Cursor::at(const std::string& key) const {
+  std::string path = path_.empty() ? key : path_ + "." + key;
+  if (absent()) return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_);
+  if (!node_.IsMap()) {
+    fail("must be a map");
+    return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_);
+  }
+  const YAML::Node& map = node_;  // the const operator[] does not insert
+  return Cursor(map[key], std::move(path), *log_);
+}
+
+std::vector<Cursor> Cursor::items() const {
+  std::vector<Cursor> out;
+  if (absent()) return out;
+  if (!node_.IsSequence()) {
+    fail("must be a list; begin each item with \"- \"");
+    return out;
+  }
+  for (size_t i = 0; i < node_.size(); ++i) out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_);
+  return out;
+}
+
+std::vector<std::pair<std::string, Cursor>> Cursor::fields() const {
+  std::vector<std::pair<std::string, Cursor>> out;
+  if (absent()) return out;
+  if (!node_.IsMap()) {
+    fail("must be a map");
+    return out;
+  }
+  for (const auto& field : node_) {
+    if (!field.first.IsScalar()) {
+      fail("has a key that is not text");
+      continue;
+    }
+    std::string key = field.first.Scalar();
+    out.emplace_back(key, Cursor(field.second, path_.empty() ? key : path_ + "." + key, *log_));
+  }
+  return out;
+}
+
+std::string Cursor::text(std::string fallback) const {
+  if (absent()) return fallback;
+  if (!node_.IsScalar()) {
+    fail("must be text");
+    return fallback;
+  }
+  return node_.Scalar();
+}
+
+bool Cursor::flag(bool fallback) const {
+  if (absent()) return fallback;
+  std::string value = text();
+  if (value == "true") return true;
+  if (value == "false") return false;
+  fail(fmt::format("\"{}\" must be true or false", value));
+  return fallback;
+}
+
+int64_t Cursor::integer(int64_t low, int64_t high, int64_t fallback) const {
+  if (absent()) return fallback;
+  std::string value = text();
+  int64_t number = 0;
+  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size() || number < low || number > high) {
+    fail(fmt::format("\"{}\" must be a whole number from {} to {}", value, low, high));
+    return fallback;
+  }
+  return number;
+}
+
+std::vector<std::string> Cursor::texts() const {
+  std::vector<std::string> out;
+  for (const Cursor& item : items()) out.push_back(item.text());
+  return out;
+}
+
+Labels Cursor::labels() const {
+  Labels out;
+  for (const auto& [key, value] : fields()) out[key] = value.text();
+  return out;
+}
+
+void Cursor::only(std::initializer_list<std::string_view> known) const {
+  for (const auto& [key, value] : fields()) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      value.fail(fmt::format("unknown field; known here: {}", fmt::join(known, ", ")));
+    }
+  }
+}
+
+}  // namespace culvert::kube

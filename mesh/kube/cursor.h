@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cursor: reads one YAML value at a time and remembers where it is, so that an error names file, line and
+// field. Private to mesh/kube: the only headers here that know yaml-cpp.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <string>
+#include <vector>
+
+#include "mesh/kube/objects.h"
+#include "mesh/kube/resource_source.h"
+
+namespace culvert::kube {
+
+struct CursorLog {
+  std::string file;
+  std::string object;
+  std::vector<Problem> problems;
+};
+
+class Cursor {
+ public:
+  Cursor(YAML::Node node, std::string path, CursorLog& log) : node_(std::move(node)), path_(std::move(path)), log_(&log) {}
+
+  // Absent or null.
+  bool absent() const { return !node_.IsDefined() || node_.IsNull(); }
+  bool is_scalar() const { return node_.IsDefined() && node_.IsScalar(); }
+  bool is_list() const { return node_.IsDefined() && node_.IsSequence(); }
+  bool is_map() const { return node_.IsDefined() && node_.IsMap(); }
+  int line() const { return node_.IsDefined() && node_.Mark().line >= 0 ? node_.Mark().line + 1 : 0; }
+  const std::string& path() const { return path_; }
+
+  Cursor at(const std::string& key) const;
+  std::vector<Cursor> items() const;                             // of a list; empty if absent
+  std::vector<std::pair<std::string, Cursor>> fields() const;    // of a map; empty if absent
+
+  std::string text(std::string fallback = "") const;
+  bool flag(bool fallback = false) const;
+  int64_t integer(int64_t low, int64_t high, int64_t fallback) const;
+  uint16_t port(uint16_t fallback = 0) const { return static_cast<uint16_t>(integer(0, 65535, fallback)); }
+  std::vector<std::string> texts() const;
+  Labels labels() const;
+  // Every key of this map must be one of `known`; others are errors (a misspelt rule must not be lost).
+  void only(std::initializer_list<std::string_view> known) const;
+  void fail(const std::string& message) const;
+
+ private:
+  YAML::Node node_;
+  std::string path_;
+  CursorLog* log_;
+};
+
+}  // namespace culvert::kube

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mesh/kube/decode.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "mesh/kube/cursor.h"
+#include "mesh/kube/decode_kinds.h"
+
+namespace culvert::kube {
+
+bool LabelSelector::matches(const Labels& labels) const {
+  return std::all_of(requirements.begin(), requirements.end(), [&](const Requirement& requirement) {
+    auto found = labels.find(requirement.key);
+    bool present = found != labels.end();
+    bool listed = present && std::find(requirement.values.begin(), requirement.values.end(), found->second) !=
+                                 requirement.values.end();
+    switch (requirement.op) {
+      case Op::kIn: return listed;
+      case Op::kNotIn: return !listed;
+      case Op::kExists: return present;
+      case Op::kDoesNotExist: return !present;
+    }
+    return false;
+  });
+}
+
+const Labels& Objects::namespace_labels(const std::string& ns) const {
+  static const Labels none;
+  auto found = namespaces.find(ns);
+  return found == namespaces.end() ? none : found->second->meta.labels;
+}
+
+const Meta& meta_of(const AnyObject& object) {
+  return std::visit([](const auto& value) -> const Meta& { return value.meta; }, object);
+}
+
+namespace {
+
+using Decoder = std::function<AnyObject(const Cursor& root, Meta meta)>;
+
+struct Kind {
+  std::string_view group;  // of apiVersion, without the version; empty: core
+  std::string_view name;
+  bool namespaced = true;
+  Decoder decode;
+};
+
+template <class T, T (*F)(const Cursor&, Meta)>
+AnyObject wrap(const Cursor& root, Meta meta) {
+  return F(root, std::move(meta));
+}
+
+template <class T>
+AnyObject meta_only(const Cursor&, Meta meta) {
+  T object;
+  object.meta = std::move(meta);
+  return object;
+}
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> all = {
+      {"", "Namespace", false, meta_only<Namespace>},
+      {"", "Node", false, meta_only<Node>},
+      {"", "ServiceAccount", true, meta_only<ServiceAccount>},
+      {"", "Pod", true, wrap<Pod, decode_pod>},
+      {"", "Service", true, wrap<Service, decode_service>},
+      {"discovery.k8s.io", "EndpointSlice", true, wrap<EndpointSlice, decode_endpoint_slice>},
+      {"networking.istio.io", "WorkloadEntry", true, wrap<WorkloadEntry, decode_workload_entry>},
+      {"networking.istio.io", "ServiceEntry", true, wrap<ServiceEntry, decode_service_entry>},
+      {"gateway.networking.k8s.io", "Gateway", true, wrap<Gateway, decode_gateway>},
+      {"gateway.networking.k8s.io", "GatewayClass", false, wrap<GatewayClass, decode_gateway_class>},
+      {"security.istio.io", "AuthorizationPolicy", true, wrap<AuthorizationPolicy, decode_authorization_policy>},
+      {"security.istio.io", "PeerAuthentication", true, wrap<PeerAuthentication, decode_peer_authentication>},
+      {"culvert.dev", "PodBinding", true, wrap<PodBinding, decode_pod_binding>},
+  };
+  return all;
+}
+
+// Kinds that belong here but are read by the waypoint, by telemetry or by an installer.
+bool is_other_kind(std::string_view group, std::string_view kind) {
+  static constexpr std::string_view kGroups[] = {"networking.istio.io", "security.istio.io", "telemetry.istio.io",
+                                                 "install.istio.io", "gateway.networking.k8s.io",
+                                                 "extensions.istio.io"};
+  if (std::find(std::begin(kGroups), std::end(kGroups), group) != std::end(kGroups)) return true;
+  return group.empty() && (kind == "ConfigMap" || kind == "Secret");
+}
+
+Meta decode_meta(const Cursor& root, bool namespaced, const std::string& file) {
+  Cursor meta = root.at("metadata");
+  Meta out;
+  out.name = meta.at("name").text();
+  out.generate_name = meta.at("generateName").text();
+  if (out.name.empty()) meta.fail("metadata.name is missing");
+  if (namespaced) out.ns = meta.at("namespace").text("default");
+  out.uid = meta.at("uid").text();
+  out.labels = meta.at("labels").labels();
+  out.annotations = meta.at("annotations").labels();
+  out.created = meta.at("creationTimestamp").text();
+  out.deleting = !meta.at("deletionTimestamp").absent();
+  for (const Cursor& owner : meta.at("ownerReferences").items()) {
+    if (!owner.at("controller").flag()) continue;
+    out.owner_kind = owner.at("kind").text();
+    out.owner_name = owner.at("name").text();
+  }
+  out.origin = {file, root.line()};
+  // A name ends up in resource names and file paths; the API server would refuse these too.
+  for (const std::string* part : {&out.name, &out.ns}) {
+    if (part->find('/') != std::string::npos || part->size() > 253) {
+      meta.fail(fmt::format("\"{}\" is not a Kubernetes name", *part));
+    }
+  }
+  return out;
+}
+
+// What an alias bomb would expand to; stops at the limit.
+size_t count_nodes(const YAML::Node& node, size_t limit, int depth_left) {
+  if (depth_left == 0) return limit + 1;
+  size_t count = 1;
+  if (node.IsSequence()) {
+    for (const auto& item : node) {
+      count += count_nodes(item, limit - std::min(count, limit), depth_left - 1);
+      if (count > limit) return count;
+    }
+  } else if (node.IsMap()) {
+    for (const auto& field : node) {
+      count += count_nodes(field.second, limit - std::min(count, limit), depth_left - 1);
+      if (count > limit) return count;
+    }
+  }
+  return count;
+}
+
+class FileDecoder {
+ public:
+  FileDecoder(const std::string& file, const DecodeLimits& limits, DecodedFile& out)
+      : file_(file), limits_(limits), out_(out) {}
+
+  void document(const YAML::Node& node) {
+    if (!node.IsDefined() || node.IsNull()) return;
+    if (count_nodes(node, limits_.nodes_max, limits_.depth_max) > limits_.nodes_max) {
+      out_.syntax = Problem{{file_, line_of(node)}, "", "the document is nested too deeply or expands too far", false};
+      return;
+    }
+    CursorLog log{file_, "", {}};
+    Cursor root(node, "", log);
+    if (!root.is_map()) {
+      root.fail("a manifest must be a map with apiVersion, kind and metadata");
+      out_.documents.push_back({"", "", std::nullopt, std::move(log.problems)});
+      return;
+    }
+    std::string kind = root.at("kind").text();
+    if (kind.ends_with("List") && root.at("items").is_list()) {
+      for (const auto& item : node["items"]) document(item);
+      return;
+    }
+    object(root, log, kind);
+  }
+
+ private:
+  static int line_of(const YAML::Node& node) { return node.Mark().line + 1; }
+
+  void object(const Cursor& root, CursorLog& log, const std::string& kind) {
+    std::string version = root.at("apiVersion").text();
+    if (kind.empty() || version.empty()) {
+      root.fail(kind.empty() ? "kind is missing" : "apiVersion is missing");
+      out_.documents.push_back({kind, "", std::nullopt, std::move(log.problems)});
+      return;
+    }
+    size_t slash = version.find('/');
+    std::string group = slash == std::string::npos ? "" : version.substr(0, slash);
+    auto known = std::find_if(kinds().begin(), kinds().end(),
+                              [&](const Kind& k) { return k.name == kind && k.group == group; });
+    if (known == kinds().end() && !is_other_kind(group, kind)) {
+      out_.unknown_kinds++;
+      return;
+    }
+    bool namespaced = known == kinds().end() || known->namespaced;
+    Meta meta = decode_meta(root, namespaced, file_);
+    log.object = kind + " " + meta.key();
+    for (Problem& problem : log.problems) problem.object = log.object;
+    Decoded decoded{kind, meta.key(), std::nullopt, {}};
+    if (known == kinds().end()) {
+      decoded.object = OtherObject{std::move(meta), kind};
+    } else {
+      decoded.object = known->decode(root, std::move(meta));
+    }
+    // All or nothing: half an object may mean the opposite of the whole.
+    if (!log.problems.empty()) decoded.object.reset();
+    decoded.problems = std::move(log.problems);
+    out_.documents.push_back(std::move(decoded));
+  }
+
+  const std::string& file_;
+  const DecodeLimits& limits_;
+  DecodedFile& out_;
+};
+
+}  // namespace
+
+DecodedFile decode_manifests(std::string_view text, const std::string& file, const DecodeLimits& limits) {
+  DecodedFile out;
+  if (text.size() > limits.file_bytes_max) {
+    out.syntax = Problem{{file, 0}, "", fmt::format("the file is larger than {} bytes", limits.file_bytes_max), false};
+    return out;
+  }
+  FileDecoder decoder(file, limits, out);
+  try {
+    for (const YAML::Node& node : YAML::LoadAll(std::string(text))) {
+      decoder.document(node);
+      if (out.syntax) break;
+    }
+  } catch (const YAML::Exception& error) {
+    out.syntax = Problem{{file, error.mark.line >= 0 ? error.mark.line + 1 : 0}, "", "not YAML: " + error.msg, false};
+  }
+  return out;
+}
+
+}  // namespace culvert::kube
