@@ -91,9 +91,11 @@ class Reader {
   model::NetworkAddress network_address(const YAML::Node& node, std::string_view what) {
     std::string value = text(node, what);
     size_t slash = value.find('/');
-    auto ip = base::IpAddr::parse(slash == std::string::npos ? "" : std::string_view(value).substr(slash + 1));
+    auto ip =
+        base::IpAddr::parse(slash == std::string::npos ? "" : std::string_view(value).substr(slash + 1));
     if (!ip) {
-      complain(node, std::string(what) + " must be <network>/<ip>; the network may be empty, as in /10.0.0.1");
+      complain(node,
+               std::string(what) + " must be <network>/<ip>; the network may be empty, as in /10.0.0.1");
       return {};
     }
     return {names_.intern(std::string_view(value).substr(0, slash)), *ip};
@@ -116,7 +118,8 @@ class Reader {
 // The keys of one map. Asking for a key marks it as known; what is left at the end is an error.
 class Fields {
  public:
-  Fields(Reader& reader, const YAML::Node& node, std::string_view what) : reader_(reader), node_(node), what_(what) {
+  Fields(Reader& reader, const YAML::Node& node, std::string_view what)
+      : reader_(reader), node_(node), what_(what) {
     if (!node.IsMap()) reader.complain(node, what_ + " must be a map");
   }
   ~Fields() {
@@ -170,15 +173,17 @@ model::GatewayAddress read_gateway(Reader& reader, const YAML::Node& node, std::
   fields.must("destination", [&](const YAML::Node& value) {
     std::string text = reader.text(value, "destination");
     size_t slash = text.find('/');
-    bool is_address = slash != std::string::npos && base::IpAddr::parse(std::string_view(text).substr(slash + 1));
+    bool is_address =
+        slash != std::string::npos && base::IpAddr::parse(std::string_view(text).substr(slash + 1));
     if (is_address) {
       gateway.destination = reader.network_address(value, "destination");
     } else {
       gateway.destination = reader.hostname(value, "destination");
     }
   });
-  fields.must("hboneMtlsPort",
-              [&](const YAML::Node& value) { gateway.hbone_mtls_port = reader.port(value, "hboneMtlsPort"); });
+  fields.must("hboneMtlsPort", [&](const YAML::Node& value) {
+    gateway.hbone_mtls_port = reader.port(value, "hboneMtlsPort");
+  });
   return gateway;
 }
 
@@ -196,7 +201,8 @@ std::vector<model::PortMapping> read_ports(Reader& reader, const YAML::Node& nod
 
 model::WorkloadType read_type(Reader& reader, const YAML::Node& node) {
   std::string text = reader.text(node, "workloadType");
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(tolower(c)); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(tolower(c)); });
   using enum model::WorkloadType;
   for (auto type : {kDeployment, kCronjob, kPod, kJob}) {
     if (text == to_string(type)) return type;
@@ -205,7 +211,8 @@ model::WorkloadType read_type(Reader& reader, const YAML::Node& node) {
 }
 
 void read_workload_traffic(Reader& reader, Fields& fields, model::Workload& workload) {
-  fields.may("waypoint", [&](const YAML::Node& value) { workload.waypoint = read_gateway(reader, value, "waypoint"); });
+  fields.may("waypoint",
+             [&](const YAML::Node& value) { workload.waypoint = read_gateway(reader, value, "waypoint"); });
   fields.may("networkGateway", [&](const YAML::Node& value) {
     workload.network_gateway = read_gateway(reader, value, "networkGateway");
   });
@@ -214,13 +221,15 @@ void read_workload_traffic(Reader& reader, Fields& fields, model::Workload& work
     Fields parts(reader, value, "applicationTunnel");
     parts.must("protocol", [&](const YAML::Node& v) {
       using enum model::AppTunnel::Protocol;
-      tunnel.protocol = reader.choice<model::AppTunnel::Protocol>(v, "protocol", {{"NONE", kNone}, {"PROXY", kProxy}});
+      tunnel.protocol =
+          reader.choice<model::AppTunnel::Protocol>(v, "protocol", {{"NONE", kNone}, {"PROXY", kProxy}});
     });
     parts.may("port", [&](const YAML::Node& v) { tunnel.port = reader.port(v, "port"); });
     workload.app_tunnel = tunnel;
   });
   fields.must("services", [&](const YAML::Node& value) {
-    if (!value.IsMap()) return reader.complain(value, "services must be a map of <namespace>/<hostname> to ports");
+    if (!value.IsMap())
+      return reader.complain(value, "services must be a map of <namespace>/<hostname> to ports");
     for (const auto& entry : value) {
       workload.services.push_back(
           {reader.hostname(entry.first, "service"), read_ports(reader, entry.second, "ports of a service")});
@@ -245,12 +254,14 @@ model::Workload read_workload(Reader& reader, const YAML::Node& node) {
   fields.text("canonicalRevision", workload.canonical_revision);
   fields.may("workloadType", [&](const YAML::Node& value) { workload.type = read_type(reader, value); });
   fields.must("workloadIps", [&](const YAML::Node& value) {
-    reader.each(value, "workloadIps",
-                [&](const YAML::Node& ip) { workload.addresses.push_back(reader.address(ip, "workloadIps")); });
+    reader.each(value, "workloadIps", [&](const YAML::Node& ip) {
+      workload.addresses.push_back(reader.address(ip, "workloadIps"));
+    });
   });
   fields.may("protocol", [&](const YAML::Node& value) {
     using enum model::TunnelProtocol;
-    workload.protocol = reader.choice<model::TunnelProtocol>(value, "protocol", {{"TCP", kNone}, {"HBONE", kHbone}});
+    workload.protocol =
+        reader.choice<model::TunnelProtocol>(value, "protocol", {{"TCP", kNone}, {"HBONE", kHbone}});
   });
   fields.may("networkMode", [&](const YAML::Node& value) {
     using enum model::NetworkMode;
@@ -259,8 +270,8 @@ model::Workload read_workload(Reader& reader, const YAML::Node& node) {
   });
   fields.may("status", [&](const YAML::Node& value) {
     using enum model::HealthStatus;
-    workload.status =
-        reader.choice<model::HealthStatus>(value, "status", {{"Healthy", kHealthy}, {"Unhealthy", kUnhealthy}});
+    workload.status = reader.choice<model::HealthStatus>(value, "status",
+                                                         {{"Healthy", kHealthy}, {"Unhealthy", kUnhealthy}});
   });
   fields.may("nativeTunnel",
              [&](const YAML::Node& value) { workload.native_tunnel = reader.truth(value, "nativeTunnel"); });
@@ -269,7 +280,8 @@ model::Workload read_workload(Reader& reader, const YAML::Node& node) {
   });
   fields.may("authorizationPolicies", [&](const YAML::Node& value) {
     reader.each(value, "authorizationPolicies", [&](const YAML::Node& key) {
-      workload.authorization_policies.push_back(reader.names().intern(reader.text(key, "authorizationPolicies")));
+      workload.authorization_policies.push_back(
+          reader.names().intern(reader.text(key, "authorizationPolicies")));
     });
   });
   fields.may("locality", [&](const YAML::Node& value) {
@@ -288,21 +300,22 @@ model::LoadBalancing read_balancing(Reader& reader, const YAML::Node& node) {
   fields.must("routingPreferences", [&](const YAML::Node& value) {
     reader.each(value, "routingPreferences", [&](const YAML::Node& scope) {
       using enum model::BalanceScope;
-      balancing.routing_preference.push_back(
-          reader.choice<model::BalanceScope>(scope, "routingPreferences",
-                                             {{"Region", kRegion},
-                                              {"Zone", kZone},
-                                              {"Subzone", kSubzone},
-                                              {"Node", kNode},
-                                              {"Cluster", kCluster},
-                                              {"Network", kNetwork}}));
+      balancing.routing_preference.push_back(reader.choice<model::BalanceScope>(scope, "routingPreferences",
+                                                                                {{"Region", kRegion},
+                                                                                 {"Zone", kZone},
+                                                                                 {"Subzone", kSubzone},
+                                                                                 {"Node", kNode},
+                                                                                 {"Cluster", kCluster},
+                                                                                 {"Network", kNetwork}}));
     });
   });
   fields.must("mode", [&](const YAML::Node& value) {
     using enum model::BalanceMode;
-    balancing.mode = reader.choice<model::BalanceMode>(
-        value, "mode",
-        {{"Standard", kUnspecified}, {"Strict", kStrict}, {"Failover", kFailover}, {"Passthrough", kPassthrough}});
+    balancing.mode = reader.choice<model::BalanceMode>(value, "mode",
+                                                       {{"Standard", kUnspecified},
+                                                        {"Strict", kStrict},
+                                                        {"Failover", kFailover},
+                                                        {"Passthrough", kPassthrough}});
   });
   fields.must("healthPolicy", [&](const YAML::Node& value) {
     using enum model::HealthPolicy;
@@ -313,14 +326,14 @@ model::LoadBalancing read_balancing(Reader& reader, const YAML::Node& node) {
 }
 
 void read_service_traffic(Reader& reader, Fields& fields, model::Service& service) {
-  fields.may("waypoint", [&](const YAML::Node& value) { service.waypoint = read_gateway(reader, value, "waypoint"); });
+  fields.may("waypoint",
+             [&](const YAML::Node& value) { service.waypoint = read_gateway(reader, value, "waypoint"); });
   fields.may("weightedWaypoints", [&](const YAML::Node& value) {
     reader.each(value, "weightedWaypoints", [&](const YAML::Node& choice) {
       model::WeightedWaypoint weighted;
       Fields parts(reader, choice, "a weighted waypoint");
-      parts.must("destination", [&](const YAML::Node& v) {
-        weighted.destination = read_gateway(reader, v, "destination");
-      });
+      parts.must("destination",
+                 [&](const YAML::Node& v) { weighted.destination = read_gateway(reader, v, "destination"); });
       parts.must("weight", [&](const YAML::Node& v) {
         weighted.weight = reader.number(v, "weight", std::numeric_limits<uint32_t>::max());
       });
@@ -344,7 +357,8 @@ model::Service read_service(Reader& reader, const YAML::Node& node) {
   fields.text("namespace", service.ns, true);
   fields.text("hostname", service.hostname, true);
   fields.must("vips", [&](const YAML::Node& value) {
-    reader.each(value, "vips", [&](const YAML::Node& vip) { service.vips.push_back(reader.network_address(vip, "vips")); });
+    reader.each(value, "vips",
+                [&](const YAML::Node& vip) { service.vips.push_back(reader.network_address(vip, "vips")); });
   });
   fields.may("cidrVips", [&](const YAML::Node& value) {
     reader.each(value, "cidrVips", [&](const YAML::Node& vip) {
@@ -361,16 +375,17 @@ model::Service read_service(Reader& reader, const YAML::Node& node) {
       service.subject_alt_names.push_back(reader.text(name, "subjectAltNames"));
     });
   });
-  fields.may("canonical", [&](const YAML::Node& value) { service.canonical = reader.truth(value, "canonical"); });
+  fields.may("canonical",
+             [&](const YAML::Node& value) { service.canonical = reader.truth(value, "canonical"); });
   fields.may("visibility", [&](const YAML::Node& value) {
     using enum model::Visibility;
-    service.visibility =
-        reader.choice<model::Visibility>(value, "visibility", {{"Public", kPublic}, {"Namespace", kNamespace}});
+    service.visibility = reader.choice<model::Visibility>(value, "visibility",
+                                                          {{"Public", kPublic}, {"Namespace", kNamespace}});
   });
   fields.may("ipFamilies", [&](const YAML::Node& value) {
     using enum model::IpFamilies;
-    service.ip_families = reader.choice<model::IpFamilies>(value, "ipFamilies",
-                                                           {{"IPv4", kV4Only}, {"IPv6", kV6Only}, {"Dual", kDual}});
+    service.ip_families = reader.choice<model::IpFamilies>(
+        value, "ipFamilies", {{"IPv4", kV4Only}, {"IPv6", kV6Only}, {"Dual", kDual}});
   });
   read_service_traffic(reader, fields, service);
   return service;
@@ -393,7 +408,8 @@ model::PolicyMatch read_match(Reader& reader, const YAML::Node& node) {
   Fields fields(reader, node, "a match");
   auto strings = [&](const char* key, std::vector<StringMatch>& to) {
     fields.may(key, [&](const YAML::Node& value) {
-      reader.each(value, key, [&](const YAML::Node& entry) { to.push_back(read_string_match(reader, entry)); });
+      reader.each(value, key,
+                  [&](const YAML::Node& entry) { to.push_back(read_string_match(reader, entry)); });
     });
   };
   auto ranges = [&](const char* key, std::vector<base::Cidr>& to) {
@@ -439,7 +455,8 @@ model::Policy read_policy(Reader& reader, const YAML::Node& node) {
   fields.must("scope", [&](const YAML::Node& value) {
     using enum model::PolicyScope;
     policy.scope = reader.choice<model::PolicyScope>(
-        value, "scope", {{"Global", kGlobal}, {"Namespace", kNamespace}, {"WorkloadSelector", kWorkloadSelector}});
+        value, "scope",
+        {{"Global", kGlobal}, {"Namespace", kNamespace}, {"WorkloadSelector", kWorkloadSelector}});
   });
   fields.must("action", [&](const YAML::Node& value) {
     using enum model::PolicyAction;
@@ -483,7 +500,8 @@ model::MeshUpdate read_mesh(Reader& reader, const YAML::Node& root) {
 
 }  // namespace
 
-base::Result<model::MeshUpdate> parse_local_mesh(std::string_view yaml, std::string_view origin, NamePool& names) {
+base::Result<model::MeshUpdate> parse_local_mesh(std::string_view yaml, std::string_view origin,
+                                                 NamePool& names) {
   // yaml-cpp throws; its exceptions stop here.
   try {
     Reader reader(origin, names);
@@ -492,8 +510,8 @@ base::Result<model::MeshUpdate> parse_local_mesh(std::string_view yaml, std::str
     if (reader.error()) return base::fail(std::move(*reader.error()));
     return update;
   } catch (const YAML::Exception& broken) {
-    return base::fail(base::Code::kInvalid, std::string(origin) + ":" + std::to_string(broken.mark.line + 1) + ": " +
-                                                broken.msg);
+    return base::fail(base::Code::kInvalid,
+                      std::string(origin) + ":" + std::to_string(broken.mark.line + 1) + ": " + broken.msg);
   }
 }
 

@@ -30,8 +30,8 @@ std::optional<Authority> parse_authority(std::string_view text) {
   std::string_view host = text.substr(0, colon);
   auto port = base::parse_port(text.substr(colon + 1));
   auto hostname_char = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_' || c == '*';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '*';
   };
   if (!port || !std::all_of(host.begin(), host.end(), hostname_char)) return std::nullopt;
   return Authority{host, *port};
@@ -103,7 +103,8 @@ ServiceRef service_of_port(const model::MeshView& view, const Workload& local, u
                            std::string_view forwarded_host) {
   std::vector<ServiceRef> candidates;
   for (const auto& member : local.services) {
-    if (auto service = view.service(member.service.ns, member.service.hostname)) candidates.push_back(service);
+    if (auto service = view.service(member.service.ns, member.service.hostname))
+      candidates.push_back(service);
   }
   return choose_service(candidates, local, port, forwarded_host);
 }
@@ -112,11 +113,13 @@ std::expected<Admission, Rejection> admit_inbound(const model::MeshView& view, c
                                                   const InboundRequest& request) {
   auto authority = parse_authority(request.authority);
   if (!authority) {
-    return reject(400, "authority \"" + std::string(request.authority) + "\" is not address:port or hostname:port");
+    return reject(
+        400, "authority \"" + std::string(request.authority) + "\" is not address:port or hostname:port");
   }
   const auto* address = std::get_if<base::SocketAddr>(&authority->where);
   const base::IpAddr& here = request.connection_dst.ip;
-  if (address && address->ip != here && !local.app_tunnel && !is_waypoint_of(view, local, request, address->ip)) {
+  if (address && address->ip != here && !local.app_tunnel &&
+      !is_waypoint_of(view, local, request, address->ip)) {
     return reject(400, "ip mismatch: " + here.to_string() + " != " + address->ip.to_string());
   }
 
@@ -128,11 +131,12 @@ std::expected<Admission, Rejection> admit_inbound(const model::MeshView& view, c
     if (!named) return reject(503, "no service with hostname " + std::string(host));
     port = port_here(*named, local, authority->port);
     if (port == 0) {
-      return reject(503, "service " + named->key().to_string() + " has no port " + std::to_string(authority->port) +
-                             " on workload " + local.uid);
+      return reject(503, "service " + named->key().to_string() + " has no port " +
+                             std::to_string(authority->port) + " on workload " + local.uid);
     }
   }
-  if (std::find(request.illegal_ports.begin(), request.illegal_ports.end(), port) != request.illegal_ports.end()) {
+  if (std::find(request.illegal_ports.begin(), request.illegal_ports.end(), port) !=
+      request.illegal_ports.end()) {
     return reject(503, "port " + std::to_string(port) + " belongs to the proxy itself");
   }
 
@@ -146,7 +150,8 @@ std::expected<Admission, Rejection> admit_inbound(const model::MeshView& view, c
     } else if (auto vip = vip_of(*named, request.network)) {
       admission.tunnel_target = {*vip, authority->port};
     } else {
-      return reject(503, "service " + named->key().to_string() + " has no address to hand to the application tunnel");
+      return reject(
+          503, "service " + named->key().to_string() + " has no address to hand to the application tunnel");
     }
   }
   admission.service = named ? choose_service({named}, local, admission.app.port, request.forwarded_host)

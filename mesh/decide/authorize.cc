@@ -21,10 +21,13 @@ struct Subject {
         ns(of.source ? of.source->ns.view() : std::string_view()) {}
 
   bool is(const model::ServiceAccountMatch& match) const {
-    return facts.source && facts.source->ns == match.ns && facts.source->service_account == match.service_account;
+    return facts.source && facts.source->ns == match.ns &&
+           facts.source->service_account == match.service_account;
   }
   // Without an identity no principal matches, not even by presence.
-  bool is_principal(const model::StringMatch& match) const { return facts.source && match.matches(principal); }
+  bool is_principal(const model::StringMatch& match) const {
+    return facts.source && match.matches(principal);
+  }
 };
 
 // Any of `yes` (or none listed), and none of `no`.
@@ -59,7 +62,8 @@ bool holds(const model::PolicyClause& clause, const Subject& subject) {
 std::optional<size_t> holding_rule(const model::Policy& policy, const Subject& subject) {
   for (size_t i = 0; i < policy.rules.size(); ++i) {
     const auto& clauses = policy.rules[i].clauses;
-    if (std::all_of(clauses.begin(), clauses.end(), [&](const auto& clause) { return holds(clause, subject); })) {
+    if (std::all_of(clauses.begin(), clauses.end(),
+                    [&](const auto& clause) { return holds(clause, subject); })) {
       return i;
     }
   }
@@ -88,7 +92,8 @@ class Evaluation {
   void unknown(std::string_view key) { verdict_.unknown.emplace_back(key); }
 
   Verdict finish(AuthorizeOptions options) && {
-    if (dry_run_allows_ && !dry_run_allowed_ && !allows_) verdict_.dry_run.push_back({PolicyAction::kAllow, ""});
+    if (dry_run_allows_ && !dry_run_allowed_ && !allows_)
+      verdict_.dry_run.push_back({PolicyAction::kAllow, ""});
     if (denied_by_) {
       decide(Decision::kDeniedBy, *denied_by_);
     } else if (options.unknown_policy_denies && !verdict_.unknown.empty()) {
@@ -132,13 +137,14 @@ std::string Verdict::reason() const {
     case Decision::kAllowedBy: return "allowed by: " + policy;
     case Decision::kDeniedBy: return "explicitly denied by: " + policy;
     case Decision::kNotAllowed: return "allow policies exist, but none allowed";
-    case Decision::kUnknownPolicy: return "denied because policy " + policy + " applies here and is not known yet";
+    case Decision::kUnknownPolicy:
+      return "denied because policy " + policy + " applies here and is not known yet";
   }
   return "";
 }
 
-Verdict authorize(const model::MeshView& view, const model::Workload& destination, const ConnectionFacts& facts,
-                  AuthorizeOptions options) {
+Verdict authorize(const model::MeshView& view, const model::Workload& destination,
+                  const ConnectionFacts& facts, AuthorizeOptions options) {
   Evaluation evaluation(facts);
   for (const auto& policy : view.namespace_policies(destination.ns)) evaluation.consider(*policy);
   for (const auto& policy : view.global_policies()) evaluation.consider(*policy);

@@ -22,17 +22,17 @@ namespace culvert::decide {
 
 // What is known about one connection.
 struct ConnectionFacts {
-  base::IpAddr source_ip;                       // of the TCP peer
-  std::optional<model::Identity> source;        // none: plaintext
-  base::SocketAddr destination;                 // pod (or original) address, and the final port
+  base::IpAddr source_ip;                 // of the TCP peer
+  std::optional<model::Identity> source;  // none: plaintext
+  base::SocketAddr destination;           // pod (or original) address, and the final port
 };
 
 enum class Decision : unsigned char {
-  kNoAllowPolicies,   // allowed: nothing restricts the workload
-  kAllowedBy,         // allowed by `policy`
-  kDeniedBy,          // denied by `policy`
-  kNotAllowed,        // denied: there are ALLOW policies and none holds
-  kUnknownPolicy,     // denied: the workload names `policy`, which we do not have
+  kNoAllowPolicies,  // allowed: nothing restricts the workload
+  kAllowedBy,        // allowed by `policy`
+  kDeniedBy,         // denied by `policy`
+  kNotAllowed,       // denied: there are ALLOW policies and none holds
+  kUnknownPolicy,    // denied: the workload names `policy`, which we do not have
 };
 
 // A dry-run policy that holds (or, without a key, dry-run ALLOW policies of which none holds).
@@ -54,14 +54,14 @@ struct Verdict {
 };
 
 struct AuthorizeOptions {
-  // A policy named by the workload but not known (yet): deny. Upstream skips it, which opens what a DENY policy
-  // was to close while configuration is on its way; set false to do the same.
+  // A policy named by the workload but not known (yet): deny. Upstream skips it, which opens what a DENY
+  // policy was to close while configuration is on its way; set false to do the same.
   bool unknown_policy_denies = true;
 };
 
 // `destination` is the workload as it was when the connection came, or as it is now: the caller's choice.
-Verdict authorize(const model::MeshView& view, const model::Workload& destination, const ConnectionFacts& facts,
-                  AuthorizeOptions options = {});
+Verdict authorize(const model::MeshView& view, const model::Workload& destination,
+                  const ConnectionFacts& facts, AuthorizeOptions options = {});
 
 // The first rule of the policy that holds.
 std::optional<size_t> holding_rule(const model::Policy& policy, const ConnectionFacts& facts);

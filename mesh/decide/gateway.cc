@@ -50,7 +50,8 @@ base::Result<Gateway> resolve_waypoint(const model::MeshView& view, const model:
     return base::fail(base::Code::kNotFound, "unknown waypoint: " + reference.to_string() + std::string(why));
   };
   if (const auto* address = std::get_if<NetworkAddress>(&reference.destination)) {
-    auto upstream = find_upstream(view, address->network, source, {address->ip, port}, Resolution::kWaypoint, rng);
+    auto upstream =
+        find_upstream(view, address->network, source, {address->ip, port}, Resolution::kWaypoint, rng);
     if (!upstream.workload) return unknown(upstream.service ? " has no healthy endpoint" : "");
     return Gateway{upstream.workload, upstream.service, upstream.port, address->ip};
   }
@@ -61,13 +62,16 @@ base::Result<Gateway> resolve_waypoint(const model::MeshView& view, const model:
     if (!picked) return unknown(" has no healthy endpoint");
     return Gateway{picked->workload, *service, picked->port, target};
   }
-  if (const auto* workload = std::get_if<WorkloadRef>(&found)) return Gateway{*workload, nullptr, port, target};
+  if (const auto* workload = std::get_if<WorkloadRef>(&found))
+    return Gateway{*workload, nullptr, port, target};
   return unknown("");
 }
 
-bool stands_behind(const model::MeshView& view, const GatewayAddress& reference, const model::Workload& workload) {
+bool stands_behind(const model::MeshView& view, const GatewayAddress& reference,
+                   const model::Workload& workload) {
   Destination found = look_up(view, reference);
-  if (const auto* service = std::get_if<ServiceRef>(&found)) return workload.membership((*service)->key()) != nullptr;
+  if (const auto* service = std::get_if<ServiceRef>(&found))
+    return workload.membership((*service)->key()) != nullptr;
   if (const auto* other = std::get_if<WorkloadRef>(&found)) return owns_address_of(**other, workload);
   return false;
 }

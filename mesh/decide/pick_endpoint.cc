@@ -124,8 +124,8 @@ std::optional<base::IpAddr> pick_address(const Workload& workload, const base::I
   return first;
 }
 
-base::Result<base::IpAddr> pick_resolved(const std::vector<base::IpAddr>& resolved, const base::IpAddr& wanted,
-                                         base::Rng& rng) {
+base::Result<base::IpAddr> pick_resolved(const std::vector<base::IpAddr>& resolved,
+                                         const base::IpAddr& wanted, base::Rng& rng) {
   std::vector<base::IpAddr> same_family;
   for (const auto& ip : resolved) {
     if (ip.is_v6() == wanted.is_v6()) same_family.push_back(ip);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// pick_endpoint: which endpoint of a service takes a connection (spec ztunnel section 2.3). Pure; chance is an
-// argument.
+// pick_endpoint: which endpoint of a service takes a connection (spec ztunnel section 2.3). Pure; chance is
+// an argument.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct PickedEndpoint {
   uint16_t port = 0;  // on the workload
 };
 
-// One endpoint of `service` for its port `service_port`, or nothing: no such port, nobody healthy, all weights
-// zero, or a PASSTHROUGH service, which leaves the original destination.
+// One endpoint of `service` for its port `service_port`, or nothing: no such port, nobody healthy, all
+// weights zero, or a PASSTHROUGH service, which leaves the original destination.
 std::optional<PickedEndpoint> pick_endpoint(const model::MeshView& view, const model::Workload& source,
                                             const model::Service& service, uint16_t service_port,
                                             Resolution resolution, base::Rng& rng);
@@ -38,7 +38,7 @@ std::optional<base::IpAddr> pick_address(const model::Workload& workload, const 
 
 // Which of several resolved addresses to dial: a random one of the wanted family, else a random other one.
 // kNotFound if there is none (spec ztunnel section 2.5).
-base::Result<base::IpAddr> pick_resolved(const std::vector<base::IpAddr>& resolved, const base::IpAddr& wanted,
-                                         base::Rng& rng);
+base::Result<base::IpAddr> pick_resolved(const std::vector<base::IpAddr>& resolved,
+                                         const base::IpAddr& wanted, base::Rng& rng);
 
 }  // namespace culvert::decide

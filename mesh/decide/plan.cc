@@ -79,7 +79,8 @@ base::Result<const GatewayAddress*> choose_waypoint(const Service& service, base
   if (service.waypoint) return &*service.waypoint;
   if (service.weighted_waypoints.empty()) return nullptr;
   // It has waypoints and none may be used: going around them is not ours to decide.
-  return base::fail(Code::kNotFound, "unknown waypoint: all weights of " + service.key().to_string() + " are zero");
+  return base::fail(Code::kNotFound,
+                    "unknown waypoint: all weights of " + service.key().to_string() + " are zero");
 }
 
 Plan passthrough(Plan plan) {
@@ -113,8 +114,8 @@ void Plan::use_address(base::IpAddr ip) {
   if (protocol == Protocol::kHbone && !to_waypoint) authority = base::SocketAddr{ip, target_port}.to_string();
 }
 
-base::Result<Plan> plan_outbound(const model::MeshView& view, std::string_view network, const Workload& source,
-                                 base::SocketAddr target, base::Rng& rng) {
+base::Result<Plan> plan_outbound(const model::MeshView& view, std::string_view network,
+                                 const Workload& source, base::SocketAddr target, base::Rng& rng) {
   Plan plan;
   plan.original = target;
 
@@ -145,7 +146,8 @@ base::Result<Plan> plan_outbound(const model::MeshView& view, std::string_view n
 
   // 4: behind a network gateway.
   if (workload.network != source.network) {
-    if (!upstream.service) return base::fail(Code::kNotFound, "no service for target address: " + target.to_string());
+    if (!upstream.service)
+      return base::fail(Code::kNotFound, "no service for target address: " + target.to_string());
     if (!workload.network_gateway) {
       return base::fail(Code::kNotFound, "no valid routing destination for workload: " + workload.uid);
     }

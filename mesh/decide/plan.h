@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// plan_outbound: what to do with a connection a pod has opened (design 3.14, spec ztunnel section 2.4). Pure: no
-// lookup, no clock, no I/O; the caller resolves a hostname if the plan says so, then dials.
+// plan_outbound: what to do with a connection a pod has opened (design 3.14, spec ztunnel section 2.4). Pure:
+// no lookup, no clock, no I/O; the caller resolves a hostname if the plan says so, then dials.
 //
 // | the original destination T is                        | plan |
 // |------------------------------------------------------|------|

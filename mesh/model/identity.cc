@@ -12,9 +12,10 @@ constexpr std::string_view kScheme = "spiffe://";
 
 base::Result<Identity> Identity::parse(std::string_view uri) {
   auto refuse = [&] {
-    return base::fail(base::Code::kInvalid, "\"" + std::string(uri) +
-                                                "\" is not an identity of the form "
-                                                "spiffe://<trust domain>/ns/<namespace>/sa/<service account>");
+    return base::fail(base::Code::kInvalid,
+                      "\"" + std::string(uri) +
+                          "\" is not an identity of the form "
+                          "spiffe://<trust domain>/ns/<namespace>/sa/<service account>");
   };
   if (!uri.starts_with(kScheme)) return refuse();
   std::string_view rest = uri.substr(kScheme.size());
@@ -42,7 +43,8 @@ std::string Identity::principal() const {
 
 }  // namespace culvert::model
 
-size_t std::hash<culvert::model::Identity>::operator()(const culvert::model::Identity& identity) const noexcept {
+size_t std::hash<culvert::model::Identity>::operator()(
+    const culvert::model::Identity& identity) const noexcept {
   using culvert::model::detail::mix;
   std::hash<culvert::model::Name> text;
   return mix(text(identity.trust_domain), mix(text(identity.ns), text(identity.service_account)));

@@ -20,8 +20,8 @@ namespace culvert::model {
 class Name {
  public:
   Name() = default;
-  Name(std::string_view text);  // NOLINT: names are written as literals
-  Name(const char* text) : Name(std::string_view(text)) {}  // NOLINT
+  Name(std::string_view text);                                     // NOLINT: names are written as literals
+  Name(const char* text) : Name(std::string_view(text)) {}         // NOLINT
   Name(const std::string& text) : Name(std::string_view(text)) {}  // NOLINT
   Name(const Name& other) noexcept;
   Name(Name&& other) noexcept : rep_(std::exchange(other.rep_, nullptr)) {}

@@ -33,8 +33,8 @@ struct ServiceAccountMatch {
   bool operator==(const ServiceAccountMatch&) const = default;
 };
 
-// All kinds that are listed must hold; within a kind any entry does; a `not_` list fails if any entry matches.
-// With nothing listed at all it matches nothing.
+// All kinds that are listed must hold; within a kind any entry does; a `not_` list fails if any entry
+// matches. With nothing listed at all it matches nothing.
 struct PolicyMatch {
   std::vector<StringMatch> namespaces, not_namespaces;
   std::vector<StringMatch> principals, not_principals;  // against the identity without "spiffe://"

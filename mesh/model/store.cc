@@ -48,8 +48,8 @@ void put_under(B& builder, const Key& key, const Ref& old, const Ref& next) {
 
 // Takes `old` out under the keys it had and `next` has not; puts `next` under its own.
 template <class B, class Key, class Ref>
-void move_keys(B& builder, const std::vector<Key>& old_keys, const std::vector<Key>& next_keys, const Ref& old,
-               const Ref& next) {
+void move_keys(B& builder, const std::vector<Key>& old_keys, const std::vector<Key>& next_keys,
+               const Ref& old, const Ref& next) {
   for (const auto& key : old_keys) {
     if (std::find(next_keys.begin(), next_keys.end(), key) == next_keys.end()) {
       put_under(builder, key, old, Ref());

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// MeshStore: takes updates on the control loop and makes the next MeshView (design 3.13, spec apis section 2).
+// MeshStore: takes updates on the control loop and makes the next MeshView (design 3.13, spec apis section
+// 2).
 //
-// The truth is what each workload says about itself (its services, ports and health); every index follows from
-// it, so that updates may come in any order and always end in the same view. Endpoints of a service that has
-// not come yet wait under its name. Not thread safe; its views are.
+// The truth is what each workload says about itself (its services, ports and health); every index follows
+// from it, so that updates may come in any order and always end in the same view. Endpoints of a service that
+// has not come yet wait under its name. Not thread safe; its views are.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,9 @@ struct MeshUpdate {
   std::vector<Workload> workloads;
   std::vector<Service> services;
   std::vector<Policy> policies;
-  std::vector<std::string> removed_addresses;  // xDS names: a uid, or "ns/hostname"; unknown ones mean nothing
-  std::vector<std::string> removed_policies;   // "ns/name"
+  std::vector<std::string>
+      removed_addresses;                      // xDS names: a uid, or "ns/hostname"; unknown ones mean nothing
+  std::vector<std::string> removed_policies;  // "ns/name"
 
   bool empty() const {
     return workloads.empty() && services.empty() && policies.empty() && removed_addresses.empty() &&
@@ -63,9 +65,9 @@ class MeshStore {
   std::vector<std::string> policy_names() const;
 
   struct Stats {
-    uint64_t updates = 0;             // calls of apply that changed anything
-    uint64_t endpoint_rebuilds = 0;   // endpoint lists made anew; at most one per service and update
-    size_t staged_services = 0;       // services unknown so far that workloads belong to
+    uint64_t updates = 0;            // calls of apply that changed anything
+    uint64_t endpoint_rebuilds = 0;  // endpoint lists made anew; at most one per service and update
+    size_t staged_services = 0;      // services unknown so far that workloads belong to
   };
   Stats stats() const;
 

@@ -89,7 +89,8 @@ ServiceRef MeshView::service_by_host(std::string_view hostname, std::optional<st
 
 ServiceRef MeshView::service_at(std::string_view network, const base::IpAddr& ip,
                                 std::optional<std::string_view> client_ns) const {
-  if (auto exact = best_service(data_.services_by_vip.find(detail::AddressKeyView{network, ip}), client_ns, {})) {
+  if (auto exact =
+          best_service(data_.services_by_vip.find(detail::AddressKeyView{network, ip}), client_ns, {})) {
     return exact;
   }
   const ServiceRef* best = nullptr;

@@ -40,7 +40,8 @@ class MeshView {
   // Workloads of external hosts, by their hostname.
   WorkloadRef workload_by_hostname(std::string_view ns, std::string_view hostname) const;
   // A pod of our own node by what the node agent says about it, never by address (spec ztunnel 2.1 step 4).
-  WorkloadRef local_workload(std::string_view ns, std::string_view name, std::string_view service_account) const;
+  WorkloadRef local_workload(std::string_view ns, std::string_view name,
+                             std::string_view service_account) const;
 
   // --- services ---
   // Where several namespaces own the host or address: visible to the client, then its own namespace, then

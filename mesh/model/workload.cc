@@ -27,7 +27,8 @@ std::string NetworkAddress::to_string() const { return network.str() + "/" + ip.
 base::Result<NamespacedHostname> NamespacedHostname::parse(std::string_view text) {
   size_t slash = text.find('/');
   if (slash == std::string_view::npos || text.find('/', slash + 1) != std::string_view::npos) {
-    return base::fail(base::Code::kInvalid, "\"" + std::string(text) + "\" is not of the form namespace/hostname");
+    return base::fail(base::Code::kInvalid,
+                      "\"" + std::string(text) + "\" is not of the form namespace/hostname");
   }
   return NamespacedHostname{text.substr(0, slash), text.substr(slash + 1)};
 }
@@ -40,8 +41,9 @@ std::string GatewayAddress::to_string() const {
 }
 
 const Membership* Workload::membership(const NamespacedHostname& service) const {
-  auto at = std::lower_bound(services.begin(), services.end(), service,
-                             [](const Membership& m, const NamespacedHostname& key) { return m.service < key; });
+  auto at =
+      std::lower_bound(services.begin(), services.end(), service,
+                       [](const Membership& m, const NamespacedHostname& key) { return m.service < key; });
   return at != services.end() && at->service == service ? &*at : nullptr;
 }
 
@@ -74,9 +76,9 @@ bool StringMatch::matches(std::string_view value) const {
 
 bool PolicyMatch::empty() const {
   return namespaces.empty() && not_namespaces.empty() && principals.empty() && not_principals.empty() &&
-         source_ips.empty() && not_source_ips.empty() && destination_ips.empty() && not_destination_ips.empty() &&
-         destination_ports.empty() && not_destination_ports.empty() && service_accounts.empty() &&
-         not_service_accounts.empty();
+         source_ips.empty() && not_source_ips.empty() && destination_ips.empty() &&
+         not_destination_ips.empty() && destination_ports.empty() && not_destination_ports.empty() &&
+         service_accounts.empty() && not_service_accounts.empty();
 }
 
 std::string Policy::key() const { return ns.str() + "/" + name.str(); }

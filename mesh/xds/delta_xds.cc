@@ -27,7 +27,8 @@ std::string reject_text(const std::vector<RejectedResource>& rejected) {
   return text;
 }
 
-std::string make_reply(const pbd::DeltaDiscoveryResponse& response, const std::vector<RejectedResource>& rejected) {
+std::string make_reply(const pbd::DeltaDiscoveryResponse& response,
+                       const std::vector<RejectedResource>& rejected) {
   pbd::DeltaDiscoveryRequest reply;
   reply.set_type_url(response.type_url());
   reply.set_response_nonce(response.nonce());
@@ -36,11 +37,12 @@ std::string make_reply(const pbd::DeltaDiscoveryResponse& response, const std::v
 }
 
 // One resource into the update, or why not.
-base::Result<> decode_resource(const pbd::Resource& resource, std::string_view type_url, model::MeshUpdate& update,
-                               model::NamePool& names) {
+base::Result<> decode_resource(const pbd::Resource& resource, std::string_view type_url,
+                               model::MeshUpdate& update, model::NamePool& names) {
   const auto& any = resource.resource();
   if (any.type_url() != type_url) {
-    return base::fail(base::Code::kInvalid, "a resource of type \"" + any.type_url() + "\" in a response of another");
+    return base::fail(base::Code::kInvalid,
+                      "a resource of type \"" + any.type_url() + "\" in a response of another");
   }
   auto bytes = base::as_bytes(any.value());
   if (type_url == kAddressType) {
@@ -124,7 +126,8 @@ std::string DeltaXds::first_request(std::string_view type_url, TypeState& state)
   size_t bytes = request.ByteSizeLong();
   for (const auto& [name, version] : state.versions) bytes += name.size() + version.size() + 12;
   auto& versions = *request.mutable_initial_resource_versions();
-  if (wildcard && !state.versions.empty() && (without_versions_ || bytes > options_.first_request_bytes_max)) {
+  if (wildcard && !state.versions.empty() &&
+      (without_versions_ || bytes > options_.first_request_bytes_max)) {
     // Too large for stock servers: the answer will be everything; what it does not name is gone.
     state.sweeping = true;
     for (const auto& [name, version] : state.versions) state.sweep.insert(name);

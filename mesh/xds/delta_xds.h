@@ -72,9 +72,9 @@ class DeltaXds {
   const std::vector<std::string>& metadata_errors() const { return metadata_errors_; }
 
   struct Outcome {
-    std::string_view type_url;   // kAddressType, kAuthorizationType, or empty: a type we never asked for
-    model::MeshUpdate update;    // apply it, then call applied()
-    std::string reply;           // serialized acknowledgement or reject; send it in order of arrival
+    std::string_view type_url;  // kAddressType, kAuthorizationType, or empty: a type we never asked for
+    model::MeshUpdate update;   // apply it, then call applied()
+    std::string reply;          // serialized acknowledgement or reject; send it in order of arrival
     std::vector<RejectedResource> rejected;
     size_t accepted = 0;
     size_t removed = 0;
@@ -88,8 +88,8 @@ class DeltaXds {
   bool ready() const { return pending_types_.empty(); }
   std::vector<std::string> pending_types() const { return {pending_types_.begin(), pending_types_.end()}; }
 
-  // On demand: the request that asks for `key` ("network/ip", uid or "ns/hostname"); nothing if it is asked or
-  // held already.
+  // On demand: the request that asks for `key` ("network/ip", uid or "ns/hostname"); nothing if it is asked
+  // or held already.
   std::optional<std::string> demand(std::string_view key);
   // The request that gives `key` up; nothing if it was not asked for.
   std::optional<std::string> undemand(std::string_view key);

@@ -18,7 +18,9 @@ using base::Result;
 using model::Name;
 using model::NamePool;
 
-std::unexpected<base::Error> invalid(std::string message) { return base::fail(Code::kInvalid, std::move(message)); }
+std::unexpected<base::Error> invalid(std::string message) {
+  return base::fail(Code::kInvalid, std::move(message));
+}
 
 // C++ enums of proto3 are open: a number we do not know arrives like any other.
 std::unexpected<base::Error> unknown_value(std::string_view field, int value) {
@@ -45,7 +47,8 @@ Result<base::Cidr> range_of(const std::string& bytes, uint32_t length) {
   if (!ip) return base::fail(std::move(ip).error());
   int bits = static_cast<int>(std::min<uint32_t>(length, 1000));
   if (bits > static_cast<int>(bytes.size() * 8)) {
-    return invalid("prefix length " + std::to_string(length) + " is longer than the address " + ip->to_string());
+    return invalid("prefix length " + std::to_string(length) + " is longer than the address " +
+                   ip->to_string());
   }
   if (bytes.size() == 16 && ip->is_v4()) {
     if (bits < 96) return invalid("prefix length " + std::to_string(length) + " of a mapped IPv4 address");
@@ -63,8 +66,9 @@ Result<std::vector<model::PortMapping>> ports_of(const google::protobuf::Repeate
     auto to = port_of(port.target_port(), "target port");
     if (!to) return base::fail(std::move(to).error());
     // Ignored at this layer; a number we do not know is no reason to refuse.
-    auto protocol = pbw::AppProtocol_IsValid(port.app_protocol()) ? static_cast<model::AppProtocol>(port.app_protocol())
-                                                                  : model::AppProtocol::kUnknown;
+    auto protocol = pbw::AppProtocol_IsValid(port.app_protocol())
+                        ? static_cast<model::AppProtocol>(port.app_protocol())
+                        : model::AppProtocol::kUnknown;
     result.push_back({*from, *to, protocol});
   }
   return result;
@@ -128,8 +132,9 @@ Result<> set_enums(model::Workload& to, const pbw::Workload& from) {
     default: return unknown_value("status", from.status());
   }
   // Telemetry only: an unknown type counts as the default.
-  to.type = pbw::WorkloadType_IsValid(from.workload_type()) ? static_cast<model::WorkloadType>(from.workload_type())
-                                                            : model::WorkloadType::kDeployment;
+  to.type = pbw::WorkloadType_IsValid(from.workload_type())
+                ? static_cast<model::WorkloadType>(from.workload_type())
+                : model::WorkloadType::kDeployment;
   return {};
 }
 
@@ -142,8 +147,8 @@ Result<> set_memberships(model::Workload& to, const pbw::Workload& from, NamePoo
     std::string_view text = key;
     auto ports = ports_of(list.ports());
     if (!ports) return base::fail(std::move(ports).error().wrap("service " + key));
-    to.services.push_back({{names.intern(text.substr(0, slash)), names.intern(text.substr(slash + 1))},
-                           *std::move(ports)});
+    to.services.push_back(
+        {{names.intern(text.substr(0, slash)), names.intern(text.substr(slash + 1))}, *std::move(ports)});
   }
   return {};
 }
@@ -186,7 +191,8 @@ Result<model::Workload> workload_of(const pbw::Workload& from, NamePool& names) 
   auto tunnel = tunnel_of(from);
   if (!tunnel) return base::fail(std::move(tunnel).error());
   to.app_tunnel = *tunnel;
-  for (const auto& key : from.authorization_policies()) to.authorization_policies.push_back(names.intern(key));
+  for (const auto& key : from.authorization_policies())
+    to.authorization_policies.push_back(names.intern(key));
   CULVERT_TRY(set_memberships(to, from, names));
   return to;
 }
@@ -274,8 +280,8 @@ Result<model::Service> service_of(const pbw::Service& from, NamePool& names) {
     default: return unknown_value("ip families", from.ip_families());
   }
   // An unknown visibility counts as public, as upstream has it.
-  to.visibility =
-      from.visibility() == pbw::Service::NAMESPACE ? model::Visibility::kNamespace : model::Visibility::kPublic;
+  to.visibility = from.visibility() == pbw::Service::NAMESPACE ? model::Visibility::kNamespace
+                                                               : model::Visibility::kPublic;
   to.canonical = from.canonical();
   to.ingress_use_waypoint = from.ingress_use_waypoint();
   return to;
@@ -283,7 +289,8 @@ Result<model::Service> service_of(const pbw::Service& from, NamePool& names) {
 
 using StringMatches = google::protobuf::RepeatedPtrField<pbs::StringMatch>;
 
-// An entry without a kind we know is refused with its policy: left out, it would widen what the policy matches.
+// An entry without a kind we know is refused with its policy: left out, it would widen what the policy
+// matches.
 Result<std::vector<model::StringMatch>> strings_of(const StringMatches& from, NamePool& names) {
   using Kind = model::StringMatch::Kind;
   std::vector<model::StringMatch> to;

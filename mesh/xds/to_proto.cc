@@ -55,9 +55,9 @@ void set_optional_parts(pbw::Workload& to, const model::Workload& from) {
   if (from.waypoint) set_gateway(*to.mutable_waypoint(), *from.waypoint);
   if (from.network_gateway) set_gateway(*to.mutable_network_gateway(), *from.network_gateway);
   if (from.app_tunnel) {
-    to.mutable_application_tunnel()->set_protocol(from.app_tunnel->protocol == model::AppTunnel::Protocol::kProxy
-                                                      ? pbw::ApplicationTunnel::PROXY
-                                                      : pbw::ApplicationTunnel::NONE);
+    to.mutable_application_tunnel()->set_protocol(
+        from.app_tunnel->protocol == model::AppTunnel::Protocol::kProxy ? pbw::ApplicationTunnel::PROXY
+                                                                        : pbw::ApplicationTunnel::NONE);
     to.mutable_application_tunnel()->set_port(from.app_tunnel->port);
   }
   if (from.locality != model::Locality()) {
@@ -91,7 +91,8 @@ void set_workload(pbw::Workload& to, const model::Workload& from) {
     auto& list = (*to.mutable_services())[member.service.to_string()];
     for (const auto& port : member.ports) set_port(*list.add_ports(), port);
   }
-  to.set_network_mode(from.network_mode == model::NetworkMode::kHostNetwork ? pbw::HOST_NETWORK : pbw::STANDARD);
+  to.set_network_mode(from.network_mode == model::NetworkMode::kHostNetwork ? pbw::HOST_NETWORK
+                                                                            : pbw::STANDARD);
   set_optional_parts(to, from);
 }
 

@@ -160,7 +160,8 @@ async::Task<base::Result<std::unique_ptr<io::ByteStream>>> XdsClient::Impl::conn
   auto secured = co_await conn::tls_connect(loop_, *std::move(tcp), std::move(tls), deadline);
   if (!secured) co_return base::fail(std::move(secured).error().wrap("TLS with " + address->to_string()));
   if ((*secured)->alpn() != "h2") {
-    co_return base::fail(base::Code::kTls, "the server at " + address->to_string() + " does not speak HTTP/2");
+    co_return base::fail(base::Code::kTls,
+                         "the server at " + address->to_string() + " does not speak HTTP/2");
   }
   co_return std::unique_ptr<io::ByteStream>(*std::move(secured));
 }
@@ -195,7 +196,8 @@ async::Task<StreamEnd> XdsClient::Impl::run_stream(std::unique_ptr<io::ByteStrea
   http2.ping_every = options_.ping_interval;
   http2.ping_timeout = options_.ping_timeout;
   conn::Http2Conn connection(loop_, std::move(lower), wire::H2Engine::Role::kClient, http2);
-  std::string authority = options_.host.find(':') == std::string::npos ? options_.host : "[" + options_.host + "]";
+  std::string authority =
+      options_.host.find(':') == std::string::npos ? options_.host : "[" + options_.host + "]";
   conn::GrpcClient client(loop_, connection, authority + ":" + std::to_string(options_.port),
                           options_.message_bytes_max);
   auto stream = client.stream(std::string(kMethod), *std::move(headers));
@@ -244,10 +246,11 @@ base::Result<> XdsClient::Impl::take_response(Session& session, const std::strin
   stats_.resources_accepted += outcome->accepted;
   stats_.resources_rejected += outcome->rejected.size();
   report_rejects(*outcome);
-  log_.debug(kTarget, "received", {base::Field::text("type", std::string(outcome->type_url)),
-                                   base::Field::number("accepted", outcome->accepted),
-                                   base::Field::number("removed", outcome->removed),
-                                   base::Field::number("bytes", message.size())});
+  log_.debug(
+      kTarget, "received",
+      {base::Field::text("type", std::string(outcome->type_url)),
+       base::Field::number("accepted", outcome->accepted), base::Field::number("removed", outcome->removed),
+       base::Field::number("bytes", message.size())});
   std::string reply = std::move(outcome->reply);
   apply_(std::move(outcome->update));
   machine_.applied(*outcome);
@@ -265,8 +268,9 @@ base::Result<> XdsClient::Impl::take_response(Session& session, const std::strin
 void XdsClient::Impl::report_rejects(const DeltaXds::Outcome& outcome) {
   constexpr size_t kLoggedMax = 20;
   for (size_t i = 0; i < outcome.rejected.size() && i < kLoggedMax; ++i) {
-    log_.warn(kTarget, "resource rejected", {base::Field::text("name", outcome.rejected[i].name),
-                                             base::Field::text("reason", outcome.rejected[i].reason)});
+    log_.warn(kTarget, "resource rejected",
+              {base::Field::text("name", outcome.rejected[i].name),
+               base::Field::text("reason", outcome.rejected[i].reason)});
   }
   if (outcome.rejected.size() > kLoggedMax) {
     log_.warn(kTarget, "more resources rejected",
@@ -284,7 +288,8 @@ StreamEnd XdsClient::Impl::judge(const Session& session, const base::Result<>& r
     // Our own side gave up on a peer that breaks rules, or the connection broke: not a clean end.
     end = StreamEnd::kRefused;
   } else {
-    reason = std::string(conn::to_string(status.code)) + (status.message.empty() ? "" : ": " + status.message);
+    reason =
+        std::string(conn::to_string(status.code)) + (status.message.empty() ? "" : ": " + status.message);
     end = classify_stream_end(static_cast<int>(status.code), status.message);
     if (status.code == conn::GrpcCode::kResourceExhausted) machine_.forget_versions_once();
     if (session.stream->trailers_only() && !status.ok()) end = StreamEnd::kFailedToOpen;
@@ -326,8 +331,8 @@ async::Task<bool> XdsClient::Impl::demand(std::string key, async::Deadline deadl
   co_return answered;
 }
 
-XdsClient::XdsClient(async::Loop& loop, io::Network& network, base::Log& log, base::Rng rng, model::NamePool& names,
-                     XdsClientOptions options, Apply apply, Ready on_ready)
+XdsClient::XdsClient(async::Loop& loop, io::Network& network, base::Log& log, base::Rng rng,
+                     model::NamePool& names, XdsClientOptions options, Apply apply, Ready on_ready)
     : impl_(std::make_unique<Impl>(loop, network, log, rng, names, std::move(options), std::move(apply),
                                    std::move(on_ready))) {}
 XdsClient::~XdsClient() = default;

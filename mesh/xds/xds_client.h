@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// XdsClient: keeps one delta ADS stream to the control plane alive (design 3.17, spec apis section 3). Connects,
-// speaks gRPC over TLS, feeds DeltaXds, hands out updates, backs off. What was learned is kept while the
-// control plane is away.
+// XdsClient: keeps one delta ADS stream to the control plane alive (design 3.17, spec apis section 3).
+// Connects, speaks gRPC over TLS, feeds DeltaXds, hands out updates, backs off. What was learned is kept
+// while the control plane is away.
 //
-// Lives on the control loop. `run` never ends by itself; cancel it by destroying its task, before this object.
+// Lives on the control loop. `run` never ends by itself; cancel it by destroying its task, before this
+// object.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +27,10 @@
 namespace culvert::xds {
 
 struct XdsClientOptions {
-  std::string host;                 // name or address, no scheme
+  std::string host;  // name or address, no scheme
   uint16_t port = 15012;
-  std::string alternative_host;     // ALT_XDS_HOSTNAME: accepted in the certificate if `host` is not
-  bool tls12 = false;               // allow TLS 1.2
+  std::string alternative_host;  // ALT_XDS_HOSTNAME: accepted in the certificate if `host` is not
+  bool tls12 = false;            // allow TLS 1.2
   // The trusted roots as PEM text; called at every connect.
   std::function<base::Result<std::string>()> read_roots;
   // The bearer token without white space around it; called for every stream. Null, or an empty token: neither
@@ -40,8 +41,8 @@ struct XdsClientOptions {
   DeltaXdsOptions delta;
 
   size_t message_bytes_max = 200 * 1024 * 1024;
-  base::Duration connect_timeout = std::chrono::seconds(5);    // TCP
-  base::Duration open_timeout = std::chrono::seconds(10);      // TCP and TLS together
+  base::Duration connect_timeout = std::chrono::seconds(5);  // TCP
+  base::Duration open_timeout = std::chrono::seconds(10);    // TCP and TLS together
   base::Duration ping_interval = std::chrono::seconds(30);
   base::Duration ping_timeout = std::chrono::seconds(10);
   // Acknowledgements and demands that wait to be sent; a server that reads none of them loses the stream.
@@ -63,17 +64,18 @@ class XdsClient {
 
   async::Task<void> run();
   bool ready() const;
-  // On demand only: asks for `key` ("network/ip", a uid, or "ns/hostname") and waits until the control plane has
-  // said what it is, or that it is nothing; false if the deadline came first. Any number may wait for one key.
+  // On demand only: asks for `key` ("network/ip", a uid, or "ns/hostname") and waits until the control plane
+  // has said what it is, or that it is nothing; false if the deadline came first. Any number may wait for one
+  // key.
   async::Task<bool> demand(std::string key, async::Deadline deadline);
 
   // Counters for metrics.
   struct Stats {
     bool connected = false;
-    uint64_t connections = 0;            // streams opened
-    uint64_t connection_failures = 0;    // attempts that failed to open
+    uint64_t connections = 0;              // streams opened
+    uint64_t connection_failures = 0;      // attempts that failed to open
     uint64_t connection_terminations = 0;  // streams that ended
-    uint64_t messages = 0;               // responses received
+    uint64_t messages = 0;                 // responses received
     uint64_t message_bytes = 0;
     uint64_t resources_accepted = 0;
     uint64_t resources_rejected = 0;

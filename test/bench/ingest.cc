@@ -4,6 +4,8 @@
 //
 //   bench_ingest [workloads, default 100000]
 #include <fmt/core.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,9 +14,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <malloc.h>
-#include <unistd.h>
 
 #include "mesh/model/store.h"
 #include "mesh/xds/delta_xds.h"
@@ -135,13 +134,15 @@ int main(int argc, char** argv) {
   fmt::print("{} workloads, {:.1f} MB on the wire\n", workloads, static_cast<double>(wire_bytes) / 1e6);
   fmt::print("decode {:.3f} s, apply {:.3f} s: {:.0f} workloads/s\n", decode, apply,
              static_cast<double>(workloads) / (decode + apply));
-  fmt::print("resident {:.1f} MB (peak {:.1f} MB): {} bytes per workload\n", static_cast<double>(resident) / 1e6,
-             static_cast<double>(peak - before) / 1e6, resident / workloads);
+  fmt::print("resident {:.1f} MB (peak {:.1f} MB): {} bytes per workload\n",
+             static_cast<double>(resident) / 1e6, static_cast<double>(peak - before) / 1e6,
+             resident / workloads);
   fmt::print("single change: p50 {:.0f} us, p99 {:.0f} us\n", single[kChanges / 2] * 1e6,
              single[kChanges * 99 / 100] * 1e6);
-  fmt::print("{{\"workloads\":{},\"wire_bytes\":{},\"decode_s\":{:.4f},\"apply_s\":{:.4f},\"per_second\":{:.0f},"
-             "\"resident_bytes\":{},\"bytes_per_workload\":{},\"change_p50_us\":{:.1f},\"change_p99_us\":{:.1f}}}\n",
-             workloads, wire_bytes, decode, apply, static_cast<double>(workloads) / (decode + apply), resident,
-             resident / workloads, single[kChanges / 2] * 1e6, single[kChanges * 99 / 100] * 1e6);
+  fmt::print(
+      "{{\"workloads\":{},\"wire_bytes\":{},\"decode_s\":{:.4f},\"apply_s\":{:.4f},\"per_second\":{:.0f},"
+      "\"resident_bytes\":{},\"bytes_per_workload\":{},\"change_p50_us\":{:.1f},\"change_p99_us\":{:.1f}}}\n",
+      workloads, wire_bytes, decode, apply, static_cast<double>(workloads) / (decode + apply), resident,
+      resident / workloads, single[kChanges / 2] * 1e6, single[kChanges * 99 / 100] * 1e6);
   return 0;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPIFFE identities, as they stand in certificates and in configuration.
+#include "mesh/model/identity.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
-
-#include "mesh/model/identity.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);

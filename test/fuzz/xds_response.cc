@@ -87,7 +87,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       auto address = xds::decode_address(rest, "", names);
       if (!address) break;
       const auto* workload = std::get_if<model::Workload>(&*address);
-      feed(wrap(xds::kAddressType, workload ? workload->uid : std::get<model::Service>(*address).key().to_string(), rest));
+      feed(wrap(xds::kAddressType,
+                workload ? workload->uid : std::get<model::Service>(*address).key().to_string(), rest));
       break;
     }
     default: {

@@ -74,7 +74,8 @@ std::string workload_with(std::string_view line) {
   return "workloads:\n- namespace: ns\n  workloadIps: []\n  services: {}\n  " + std::string(line) + "\n";
 }
 std::string policy_with(std::string_view match) {
-  return "policies:\n- {name: p, namespace: ns, scope: Namespace, action: Allow, dryRun: false}\n  rules:\n  - - - " +
+  return "policies:\n- {name: p, namespace: ns, scope: Namespace, action: Allow, dryRun: false}\n  rules:\n  "
+         "- - - " +
          std::string(match) + "\n";
 }
 
@@ -207,7 +208,8 @@ TEST_CASE("mistakes are named with their line", "[apis16]") {
   CHECK(complaint("surprise: 1\n") == "mesh.yaml:1: the file has no field \"surprise\"");
   CHECK(complaint(workload_with("surprise: 1")) == "mesh.yaml:5: a workload has no field \"surprise\"");
   CHECK(complaint(workload_with("namespace: again")) == "mesh.yaml:5: a workload has \"namespace\" twice");
-  CHECK(complaint("workloads:\n- workloadIps: []\n  services: {}\n") == "mesh.yaml:2: a workload needs \"namespace\"");
+  CHECK(complaint("workloads:\n- workloadIps: []\n  services: {}\n") ==
+        "mesh.yaml:2: a workload needs \"namespace\"");
   CHECK(complaint(workload_with("protocol: HTTP")) == "mesh.yaml:5: protocol must be one of TCP, HBONE");
   CHECK(complaint(workload_with("capacity: -1")).find("mesh.yaml:5: capacity must be") == 0);
   CHECK(complaint(workload_with("capacity: 4294967296")) != "");
@@ -226,8 +228,10 @@ TEST_CASE("mistakes are named with their line", "[apis16]") {
                   "  - - - principals: [plain]\n")
             .find("must be tagged") != std::string::npos);
   CHECK(complaint("services:\n- {name: s, namespace: ns, hostname: h, vips: [10.0.0.1], ports: {}}\n") != "");
-  CHECK(complaint("services:\n- {name: s, namespace: ns, hostname: h, vips: [], ports: {}, endpoints: {u: {}}}\n") !=
-        "");
+  CHECK(
+      complaint(
+          "services:\n- {name: s, namespace: ns, hostname: h, vips: [], ports: {}, endpoints: {u: {}}}\n") !=
+      "");
 }
 
 }  // namespace culvert::test

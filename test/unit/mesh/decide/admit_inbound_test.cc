@@ -36,8 +36,9 @@ struct World {
 
 TEST_CASE("authorities", "[I2]") {
   World world;
-  for (const char* bad : {"", ":", ":80", "10.0.0.1", "10.0.0.1:", "10.0.0.1:70000", "10.0.0.1:x", "host", "host:",
-                          "ho st:80", "[::1:80", "::1:80", "a/b:80", "host:80:80", "[host]:80", "host:-1", "h\xc3\xa9:80"}) {
+  for (const char* bad :
+       {"", ":", ":80", "10.0.0.1", "10.0.0.1:", "10.0.0.1:70000", "10.0.0.1:x", "host", "host:", "ho st:80",
+        "[::1:80", "::1:80", "a/b:80", "host:80:80", "[host]:80", "host:-1", "h\xc3\xa9:80"}) {
     INFO(bad);
     CHECK(world.status(bad) == 400);
   }
@@ -154,7 +155,8 @@ TEST_CASE("which service a connection belongs to") {
   member(world.local, "ns/a", {{80, 8080}});
   member(world.local, "ns/b", {{80, 8080}});
   member(world.local, "ns/c", {{90, 9090}});
-  world.add({}, {service("ns", "a", {}, {{80, 0}}), service("ns", "b", {}, {{80, 8080}}), service("ns", "c", {}, {{90, 0}})});
+  world.add({}, {service("ns", "a", {}, {{80, 0}}), service("ns", "b", {}, {{80, 8080}}),
+                 service("ns", "c", {}, {{90, 0}})});
   CHECK(world.admit("10.0.0.1:8080")->service->hostname == "a");
   CHECK(world.admit("10.0.0.1:8080", "b")->service->hostname == "b");
   CHECK(world.admit("10.0.0.1:9090")->service->hostname == "c");

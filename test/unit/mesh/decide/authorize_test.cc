@@ -41,7 +41,9 @@ Policy policy(std::string_view name, PolicyAction action, std::vector<PolicyRule
 Policy one(PolicyMatch match, PolicyAction action = PolicyAction::kAllow) {
   return policy("p", action, {{{{{std::move(match)}}}}});
 }
-bool matches(PolicyMatch match, const ConnectionFacts& of) { return holding_rule(one(std::move(match)), of).has_value(); }
+bool matches(PolicyMatch match, const ConnectionFacts& of) {
+  return holding_rule(one(std::move(match)), of).has_value();
+}
 
 PolicyMatch yes() {
   PolicyMatch match;
@@ -75,7 +77,8 @@ TEST_CASE("emptiness", "[A1]") {
   CHECK(holding_rule(policy("p", PolicyAction::kAllow, {{{clause({})}}}), facts()));
   CHECK_FALSE(holding_rule(policy("p", PolicyAction::kAllow, {{{clause({PolicyMatch()})}}}), facts()));
   CHECK(holding_rule(policy("p", PolicyAction::kAllow, {{{clause({PolicyMatch(), yes()})}}}), facts()));
-  CHECK_FALSE(holding_rule(policy("p", PolicyAction::kAllow, {{{clause({}), clause({PolicyMatch()})}}}), facts()));
+  CHECK_FALSE(
+      holding_rule(policy("p", PolicyAction::kAllow, {{{clause({}), clause({PolicyMatch()})}}}), facts()));
 
   CHECK(verdict({}).decision == Decision::kNoAllowPolicies);
   CHECK(verdict({policy("p", PolicyAction::kAllow, {})}).decision == Decision::kNotAllowed);
@@ -92,10 +95,10 @@ TEST_CASE("nesting", "[A2]") {
   const std::vector<Row> rows = {
       {{{{clause({yes()})}}}, 0},
       {{{{clause({no()})}}}, std::nullopt},
-      {{{{clause({no(), yes()})}}}, 0},                         // matches: or
-      {{{{clause({yes()}), clause({no()})}}}, std::nullopt},    // clauses: and
+      {{{{clause({no(), yes()})}}}, 0},                       // matches: or
+      {{{{clause({yes()}), clause({no()})}}}, std::nullopt},  // clauses: and
       {{{{clause({yes()}), clause({no(), yes()})}}}, 0},
-      {{{{clause({no()})}}, {{clause({yes()})}}}, 1},           // rules: or
+      {{{{clause({no()})}}, {{clause({yes()})}}}, 1},  // rules: or
       {{{{clause({no()})}}, {{clause({no()})}}}, std::nullopt},
   };
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -151,7 +154,8 @@ TEST_CASE("each kind, positive and negative", "[A3]") {
     CHECK(matches(row.match, facts(std::nullopt)) == row.plaintext);
   }
   SECTION("trust domains of accounts are not compared") {
-    CHECK(matches(with(&M::service_accounts, account), facts(model::Identity{"elsewhere", "production", "web"})));
+    CHECK(matches(with(&M::service_accounts, account),
+                  facts(model::Identity{"elsewhere", "production", "web"})));
   }
   SECTION("kinds are and, entries are or") {
     PolicyMatch both = yes();
@@ -171,19 +175,26 @@ TEST_CASE("string matches", "[A4]") {
     const char *text, *value;
     bool expected;
   };
-  for (const Row& row : std::vector<Row>{{Kind::kExact, "ab", "ab", true},   {Kind::kExact, "ab", "abc", false},
-                                         {Kind::kExact, "", "", true},       {Kind::kPrefix, "ab", "abc", true},
-                                         {Kind::kPrefix, "ab", "a", false},  {Kind::kPrefix, "", "", true},
-                                         {Kind::kSuffix, "bc", "abc", true}, {Kind::kSuffix, "bc", "c", false},
-                                         {Kind::kSuffix, "", "x", true},     {Kind::kPresence, "", "x", true},
-                                         {Kind::kPresence, "", "", false},   {Kind::kExact, "AB", "ab", false}}) {
+  for (const Row& row : std::vector<Row>{{Kind::kExact, "ab", "ab", true},
+                                         {Kind::kExact, "ab", "abc", false},
+                                         {Kind::kExact, "", "", true},
+                                         {Kind::kPrefix, "ab", "abc", true},
+                                         {Kind::kPrefix, "ab", "a", false},
+                                         {Kind::kPrefix, "", "", true},
+                                         {Kind::kSuffix, "bc", "abc", true},
+                                         {Kind::kSuffix, "bc", "c", false},
+                                         {Kind::kSuffix, "", "x", true},
+                                         {Kind::kPresence, "", "x", true},
+                                         {Kind::kPresence, "", "", false},
+                                         {Kind::kExact, "AB", "ab", false}}) {
     INFO(row.text << " / " << row.value);
     CHECK(model::StringMatch{row.kind, row.text}.matches(row.value) == row.expected);
   }
 }
 
 TEST_CASE("order of decisions", "[A5]") {
-  auto deny = policy("deny", PolicyAction::kDeny, {kAlways}), allow = policy("allow", PolicyAction::kAllow, {kAlways});
+  auto deny = policy("deny", PolicyAction::kDeny, {kAlways}),
+       allow = policy("allow", PolicyAction::kAllow, {kAlways});
   auto deny_not = policy("deny-not", PolicyAction::kDeny, {kNever});
   auto allow_not = policy("allow-not", PolicyAction::kAllow, {kNever});
   auto denied = verdict({allow, deny});
@@ -211,7 +222,8 @@ TEST_CASE("scopes", "[A5]") {
 }
 
 TEST_CASE("dry runs are reported and have no effect", "[A5]") {
-  auto deny = policy("deny", PolicyAction::kDeny, {kAlways}), allow = policy("allow", PolicyAction::kAllow, {kNever});
+  auto deny = policy("deny", PolicyAction::kDeny, {kAlways}),
+       allow = policy("allow", PolicyAction::kAllow, {kNever});
   deny.dry_run = allow.dry_run = true;
   auto result = verdict({deny, allow});
   CHECK(result.decision == Decision::kNoAllowPolicies);
@@ -232,7 +244,8 @@ TEST_CASE("a policy that is not known denies") {
 
   auto destination = pod("ns", "api", {"10.0.0.1"});
   destination.authorization_policies = {"ns/missing"};
-  auto lenient = decide::authorize(*model::MeshView::empty(), destination, facts(), {.unknown_policy_denies = false});
+  auto lenient =
+      decide::authorize(*model::MeshView::empty(), destination, facts(), {.unknown_policy_denies = false});
   CHECK(lenient.allowed());
   CHECK(lenient.unknown.size() == 1);
 }
@@ -245,9 +258,11 @@ TEST_CASE("PeerAuthentication in its three converted forms") {
   not_9000.not_destination_ports = {9000};
   PolicyMatch both = no_identity;
   both.destination_ports = {9000};
-  auto strict = policy("strict", PolicyAction::kDeny, {{{clause({no_identity})}}}, PolicyScope::kWorkloadSelector);
-  auto strict_but_9000 = policy("except", PolicyAction::kDeny, {{{clause({no_identity}), clause({not_9000})}}},
-                                PolicyScope::kWorkloadSelector);
+  auto strict =
+      policy("strict", PolicyAction::kDeny, {{{clause({no_identity})}}}, PolicyScope::kWorkloadSelector);
+  auto strict_but_9000 =
+      policy("except", PolicyAction::kDeny, {{{clause({no_identity}), clause({not_9000})}}},
+             PolicyScope::kWorkloadSelector);
   auto only_9000 = policy("only", PolicyAction::kDeny, {{{clause({both})}}}, PolicyScope::kWorkloadSelector);
   auto allowed = [&](const Policy& p, std::optional<model::Identity> who, std::string_view to) {
     return verdict({p}, facts(std::move(who), "10.0.0.9", to), {p.key()}).allowed();

@@ -45,7 +45,9 @@ struct World {
     std::map<std::string, int> counts;
     for (int i = 0; i < draws; ++i) {
       auto result = plan(target);
-      ++counts[!result ? "error" : result->destination_workload ? result->destination_workload->name : "none"];
+      ++counts[!result                        ? "error"
+               : result->destination_workload ? result->destination_workload->name
+                                              : "none"];
     }
     return counts;
   }
@@ -192,7 +194,8 @@ TEST_CASE("R7 R8 workload waypoints", "[R7][R8]") {
     target.waypoint = gateway("ns/waypoint");
     world.add({waypoint, target}, {waypoint_service});
     CHECK_FALSE(world.plan("10.0.0.1:80"));
-    waypoint_service.load_balancing = LoadBalancing{{}, BalanceMode::kPassthrough, model::HealthPolicy::kAllowAll};
+    waypoint_service.load_balancing =
+        LoadBalancing{{}, BalanceMode::kPassthrough, model::HealthPolicy::kAllowAll};
     world.add({}, {waypoint_service});
     CHECK_FALSE(world.plan("10.0.0.1:80"));
   }
@@ -262,8 +265,8 @@ TEST_CASE("R12 host network", "[R12]") {
   one.network_mode = two.network_mode = model::NetworkMode::kHostNetwork;
   member(one, "ns/one", {{80, 8080}});
   member(two, "ns/two", {{80, 9090}});
-  world.add({one, two},
-            {service("ns", "one", {"10.1.0.1"}, {{80, 8080}}), service("ns", "two", {"10.1.0.2"}, {{80, 9090}})});
+  world.add({one, two}, {service("ns", "one", {"10.1.0.1"}, {{80, 8080}}),
+                         service("ns", "two", {"10.1.0.2"}, {{80, 9090}})});
   CHECK(world.must("10.1.0.1:80").destination_workload->name == "one");
   CHECK(world.must("10.1.0.2:80").destination_workload->name == "two");
   CHECK(world.must("10.1.0.2:80").next_hop == at("192.168.0.1:9090"));
@@ -325,7 +328,8 @@ TEST_CASE("R15 ranks", "[R15]") {
   World world;
   world.source.locality = {"r1", "z1", "s1"};
   world.source.cluster_id = "c1";
-  auto endpoint = [](std::string_view name, std::string_view address, std::string_view network, model::Locality where) {
+  auto endpoint = [](std::string_view name, std::string_view address, std::string_view network,
+                     model::Locality where) {
     auto w = pod("ns", name, {});
     if (!address.empty()) w.addresses = {ip(address)};
     w.network = network;
@@ -348,8 +352,8 @@ TEST_CASE("R15 ranks", "[R15]") {
     fresh.add(std::move(workloads), {svc});
     std::map<std::string, int> counts;
     for (int i = 0; i < 100; ++i) {
-      auto picked = decide::pick_endpoint(*fresh.store.view(), fresh.source, svc, 80, decide::Resolution::kStandard,
-                                          fresh.rng);
+      auto picked = decide::pick_endpoint(*fresh.store.view(), fresh.source, svc, 80,
+                                          decide::Resolution::kStandard, fresh.rng);
       ++counts[picked ? picked->workload->name : "none"];
     }
     std::string names;
@@ -415,7 +419,8 @@ TEST_CASE("R16 port mapping: endpoint, then service, then application tunnel", "
 
 TEST_CASE("R17 weighted waypoints", "[R17][apis12]") {
   World world;
-  auto one = pod("ns", "one", {"10.0.0.50"}), two = pod("ns", "two", {"10.0.0.51"}), spare = pod("ns", "spare", {"10.0.0.52"});
+  auto one = pod("ns", "one", {"10.0.0.50"}), two = pod("ns", "two", {"10.0.0.51"}),
+       spare = pod("ns", "spare", {"10.0.0.52"});
   auto svc = service("ns", "svc", {"10.1.0.1"}, {{80, 8080}});
   svc.waypoint = gateway("/10.0.0.52");
   auto spread = [&](std::vector<std::pair<const char*, uint32_t>> weights) {
@@ -468,11 +473,12 @@ TEST_CASE("service identities come before the workload's own") {
   auto a = pod("ns", "a", {"10.0.0.1"});
   member(a, "ns/svc", {{80, 8080}});
   auto svc = service("ns", "svc", {"10.1.0.1"}, {{80, 8080}});
-  svc.subject_alt_names = {"spiffe://cluster.local/ns/ns/sa/first", "not-spiffe", "spiffe://cluster.local/ns/ns/sa/second"};
+  svc.subject_alt_names = {"spiffe://cluster.local/ns/ns/sa/first", "not-spiffe",
+                           "spiffe://cluster.local/ns/ns/sa/second"};
   world.add({a}, {svc});
-  CHECK(identities(world.must("10.1.0.1:80")) ==
-        std::vector<std::string>{"cluster.local/ns/ns/sa/first", "cluster.local/ns/ns/sa/second",
-                                 "cluster.local/ns/ns/sa/a"});
+  CHECK(identities(world.must("10.1.0.1:80")) == std::vector<std::string>{"cluster.local/ns/ns/sa/first",
+                                                                          "cluster.local/ns/ns/sa/second",
+                                                                          "cluster.local/ns/ns/sa/a"});
 }
 
 TEST_CASE("a VIP of another network than its endpoints still resolves", "[apis16]") {
@@ -480,7 +486,8 @@ TEST_CASE("a VIP of another network than its endpoints still resolves", "[apis16
   auto a = pod("ns", "a", {"10.0.0.1"});
   member(a, "ns/svc", {{80, 8080}});
   world.add({a}, {service("ns", "svc", {"remote/127.10.0.2"}, {{80, 8080}})});
-  auto plan = decide::plan_outbound(*world.store.view(), "remote", world.source, at("127.10.0.2:80"), world.rng);
+  auto plan =
+      decide::plan_outbound(*world.store.view(), "remote", world.source, at("127.10.0.2:80"), world.rng);
   // The VIP is known on NETWORK, endpoints are looked for on the source's own network: nothing there.
   REQUIRE_FALSE(plan);
   world.source.network = "remote";

@@ -12,8 +12,8 @@
 
 namespace culvert::test {
 
-using model::Workload;
 using model::Service;
+using model::Workload;
 
 inline base::IpAddr ip(std::string_view text) { return base::IpAddr::parse(text).value(); }
 inline base::SocketAddr at(std::string_view text) { return base::SocketAddr::parse(text).value(); }
@@ -42,7 +42,8 @@ inline Workload& member(Workload& workload, std::string_view service,
 }
 
 // `vips` as "ip" (our network) or "network/ip".
-inline Service service(std::string_view ns, std::string_view hostname, std::initializer_list<std::string_view> vips,
+inline Service service(std::string_view ns, std::string_view hostname,
+                       std::initializer_list<std::string_view> vips,
                        std::initializer_list<std::pair<uint16_t, uint16_t>> ports) {
   Service result;
   result.name = hostname.substr(0, hostname.find('.'));
@@ -72,6 +73,8 @@ inline model::MeshUpdate update(std::vector<Workload> workloads, std::vector<Ser
                                 std::vector<model::Policy> policies = {}) {
   return {std::move(workloads), std::move(services), std::move(policies), {}, {}};
 }
-inline model::MeshUpdate removal(std::vector<std::string> names) { return {{}, {}, {}, std::move(names), {}}; }
+inline model::MeshUpdate removal(std::vector<std::string> names) {
+  return {{}, {}, {}, std::move(names), {}};
+}
 
 }  // namespace culvert::test

@@ -16,16 +16,17 @@ TEST_CASE("identities parse exactly five parts", "[C4][apis25]") {
   CHECK(good->to_string() == "spiffe://cluster.local/ns/default/sa/web");
   CHECK(good->principal() == "cluster.local/ns/default/sa/web");
 
-  for (const char* text : {"spiffe://td.example.com/ns/a.b/sa/c.d", "spiffe://td/ns//sa/", "spiffe:///ns/x/sa/y"}) {
+  for (const char* text :
+       {"spiffe://td.example.com/ns/a.b/sa/c.d", "spiffe://td/ns//sa/", "spiffe:///ns/x/sa/y"}) {
     INFO(text);
     auto parsed = Identity::parse(text);
     REQUIRE(parsed);
     CHECK(parsed->to_string() == text);
   }
   for (const char* text :
-       {"", "spiffe://", "cluster.local/ns/a/sa/b", "http://td/ns/a/sa/b", "spiffe://td/ns/a/sa", "spiffe://td/ns/a",
-        "spiffe://td/ns/a/sa/b/c", "spiffe://td/ns/a/sa/b/", "spiffe://td/ns/a/sx/b", "spiffe://td/nx/a/sa/b",
-        "SPIFFE://td/ns/a/sa/b", "spiffe:/td/ns/a/sa/b"}) {
+       {"", "spiffe://", "cluster.local/ns/a/sa/b", "http://td/ns/a/sa/b", "spiffe://td/ns/a/sa",
+        "spiffe://td/ns/a", "spiffe://td/ns/a/sa/b/c", "spiffe://td/ns/a/sa/b/", "spiffe://td/ns/a/sx/b",
+        "spiffe://td/nx/a/sa/b", "SPIFFE://td/ns/a/sa/b", "spiffe:/td/ns/a/sa/b"}) {
     INFO(text);
     CHECK_FALSE(Identity::parse(text));
   }

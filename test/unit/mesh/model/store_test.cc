@@ -44,7 +44,8 @@ Service cidr_service(std::string_view ns, std::string_view hostname, std::string
 
 }  // namespace
 
-TEST_CASE("a batch with the service in the middle stages nothing and makes its endpoints once", "[apis6][R19]") {
+TEST_CASE("a batch with the service in the middle stages nothing and makes its endpoints once",
+          "[apis6][R19]") {
   auto a = pod("ns", "a", {"10.0.0.1"}), b = pod("ns", "b", {"10.0.0.2"}), c = pod("ns", "c", {"10.0.0.3"});
   for (auto* workload : {&a, &b, &c}) member(*workload, "ns/svc", {{80, 8080}});
   auto svc = service("ns", "svc", {"10.1.0.1"}, {{80, 0}});
@@ -85,7 +86,8 @@ TEST_CASE("health decides at every order of events", "[apis7][R19]") {
   bad.status = HealthStatus::kUnhealthy;
   auto only_healthy = service("ns", "svc", {"10.1.0.1"}, {{80, 8080}});
   auto all = only_healthy;
-  all.load_balancing = model::LoadBalancing{{}, model::BalanceMode::kUnspecified, model::HealthPolicy::kAllowAll};
+  all.load_balancing =
+      model::LoadBalancing{{}, model::BalanceMode::kUnspecified, model::HealthPolicy::kAllowAll};
 
   MeshStore store("node");
   store.apply(update({good, bad}, {only_healthy}));
@@ -139,7 +141,8 @@ TEST_CASE("removing what is not there does nothing", "[apis9]") {
   MeshStore store("node");
   store.apply(update({pod("ns", "a", {"10.0.0.1"})}));
   auto before = store.view();
-  auto change = store.apply(removal({"/invalid", "", "ns/unknown", "/", "a/b/c/d/e/f", "cluster1//Pod/ns/zzz", "//"}));
+  auto change =
+      store.apply(removal({"/invalid", "", "ns/unknown", "/", "a/b/c/d/e/f", "cluster1//Pod/ns/zzz", "//"}));
   CHECK(change.view == before);
 }
 
@@ -207,7 +210,9 @@ TEST_CASE("one VIP in several namespaces", "[R18][apis11]") {
   c.canonical = true;
   MeshStore store("node");
   store.apply(update({}, {a, b, c}));
-  auto by_vip = [&](std::string_view ns) { return store.view()->service_at("", ip("10.1.0.1"), ns)->ns.str(); };
+  auto by_vip = [&](std::string_view ns) {
+    return store.view()->service_at("", ip("10.1.0.1"), ns)->ns.str();
+  };
   CHECK(by_vip("b") == "b");
   CHECK(by_vip("other") == "c");
   CHECK(store.view()->service_by_host("svc.example", "a")->ns == "a");
@@ -229,8 +234,10 @@ TEST_CASE("one VIP in several namespaces", "[R18][apis11]") {
 
 TEST_CASE("CIDR VIPs", "[apis11][R18]") {
   MeshStore store("node");
-  auto wide = cidr_service("a", "wide", "", "10.0.0.0/8"), narrow = cidr_service("b", "narrow", "", "10.1.0.0/16");
-  auto six = cidr_service("b", "six", "", "2001:db8::/32"), other = cidr_service("b", "other", "net2", "10.1.2.0/24");
+  auto wide = cidr_service("a", "wide", "", "10.0.0.0/8"),
+       narrow = cidr_service("b", "narrow", "", "10.1.0.0/16");
+  auto six = cidr_service("b", "six", "", "2001:db8::/32"),
+       other = cidr_service("b", "other", "net2", "10.1.2.0/24");
   store.apply(update({}, {wide, narrow, six, other}));
   auto find = [&](std::string_view network, std::string_view address, std::string_view ns) -> std::string {
     auto found = store.view()->service_at(network, ip(address), ns);
@@ -330,8 +337,8 @@ TEST_CASE("local workloads and their identities", "[E7]") {
 
 TEST_CASE("policies are indexed by name and scope", "[apis13][A7]") {
   MeshStore store("node");
-  auto change = store.apply(update({}, {}, {policy("ns", "p", PolicyScope::kNamespace),
-                                            policy("root", "g", PolicyScope::kGlobal)}));
+  auto change = store.apply(update(
+      {}, {}, {policy("ns", "p", PolicyScope::kNamespace), policy("root", "g", PolicyScope::kGlobal)}));
   CHECK(change.policies_changed);
   CHECK(store.view()->namespace_policies("ns").size() == 1);
   CHECK(store.view()->global_policies().size() == 1);

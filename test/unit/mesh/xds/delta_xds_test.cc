@@ -270,9 +270,10 @@ TEST_CASE("a refused first request is repeated without versions once", "[apis15]
 
 TEST_CASE("JSON metadata becomes typed values", "[apis14][X1]") {
   DeltaXdsOptions options;
-  options.node.metadata = {{"TEXT", "\"a\"", true}, {"NUMBER", "1.5", true},       {"TRUTH", "true", true},
-                           {"NOTHING", "null", true}, {"LIST", "[1,\"b\"]", true}, {"OBJECT", "{\"k\":{\"n\":1}}", true},
-                           {"BROKEN", "{", true},     {"PLAIN", "{", false}};
+  options.node.metadata = {{"TEXT", "\"a\"", true},     {"NUMBER", "1.5", true},
+                           {"TRUTH", "true", true},     {"NOTHING", "null", true},
+                           {"LIST", "[1,\"b\"]", true}, {"OBJECT", "{\"k\":{\"n\":1}}", true},
+                           {"BROKEN", "{", true},       {"PLAIN", "{", false}};
   DeltaXds machine(options);
   auto first = request_of(machine.start_stream()[0]);
   const auto& fields = first.node().metadata().fields();
@@ -281,7 +282,8 @@ TEST_CASE("JSON metadata becomes typed values", "[apis14][X1]") {
   CHECK(fields.at("TRUTH").bool_value());
   CHECK(fields.at("NOTHING").kind_case() == google::protobuf::Value::kNullValue);
   CHECK(fields.at("LIST").list_value().values(1).string_value() == "b");
-  CHECK(fields.at("OBJECT").struct_value().fields().at("k").struct_value().fields().at("n").number_value() == 1);
+  CHECK(fields.at("OBJECT").struct_value().fields().at("k").struct_value().fields().at("n").number_value() ==
+        1);
   CHECK(fields.at("PLAIN").string_value() == "{");
   CHECK(fields.count("BROKEN") == 0);
   CHECK(machine.metadata_errors() == std::vector<std::string>{"BROKEN is not JSON"});
@@ -303,7 +305,9 @@ TEST_CASE("backoff doubles from ten milliseconds to fifteen seconds", "[apis14]"
   using namespace std::chrono_literals;
   base::Rng rng(1);
   xds::XdsBackoff backoff;
-  auto near = [](base::Duration wait, base::Duration nominal) { return wait >= nominal * 8 / 10 && wait <= nominal * 12 / 10; };
+  auto near = [](base::Duration wait, base::Duration nominal) {
+    return wait >= nominal * 8 / 10 && wait <= nominal * 12 / 10;
+  };
   base::Duration nominal = 20ms;
   for (int i = 0; i < 15; ++i) {
     CHECK(near(backoff.after(StreamEnd::kFailedToOpen, 0s, rng), nominal));

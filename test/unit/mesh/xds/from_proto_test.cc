@@ -93,8 +93,8 @@ TEST_CASE("bad workloads are refused as a whole", "[apis8][R21]") {
         })) != "");
   CHECK(refusal(workload([](auto& m) { m.mutable_application_tunnel()->set_port(70000); })) != "");
   CHECK(refusal(workload([](auto& m) { (*m.mutable_services())["no-slash"]; })) != "");
-  CHECK(refusal(workload([](auto& m) { (*m.mutable_services())["ns/svc"].add_ports()->set_target_port(70000); })) !=
-        "");
+  CHECK(refusal(workload(
+            [](auto& m) { (*m.mutable_services())["ns/svc"].add_ports()->set_target_port(70000); })) != "");
   CHECK(refusal(workload([](auto&) {}), "another-name") == "the resource inside is named \"c//Pod/ns/a\"");
 }
 
@@ -175,7 +175,8 @@ TEST_CASE("bad policies are refused as a whole", "[apis13][R21]") {
 
 TEST_CASE("a range of length zero is everything", "[apis13]") {
   model::NamePool names;
-  std::string bytes = policy([](auto& m) { m.add_source_ips()->set_address(std::string(4, 'x')); }).SerializeAsString();
+  std::string bytes =
+      policy([](auto& m) { m.add_source_ips()->set_address(std::string(4, 'x')); }).SerializeAsString();
   auto decoded = decode_authorization(base::as_bytes(bytes), "", names);
   REQUIRE(decoded);
   CHECK(decoded->rules[0].clauses[0].matches[0].source_ips[0].contains(ip("1.2.3.4")));
@@ -213,7 +214,8 @@ TEST_CASE("values survive the wire") {
   s.waypoint = gateway("ns/wp");
   s.weighted_waypoints = {{gateway("ns/wp"), 90}, {gateway("ns/wp2"), 10}};
   s.load_balancing = model::LoadBalancing{{model::BalanceScope::kNetwork, model::BalanceScope::kRegion},
-                                          model::BalanceMode::kFailover, model::HealthPolicy::kAllowAll};
+                                          model::BalanceMode::kFailover,
+                                          model::HealthPolicy::kAllowAll};
   s.ip_families = model::IpFamilies::kDual;
   s.visibility = model::Visibility::kNamespace;
   s.canonical = s.ingress_use_waypoint = true;
@@ -236,7 +238,11 @@ TEST_CASE("values survive the wire") {
   match.not_destination_ports = {9999};
   match.service_accounts = {{"ns", "sa"}};
   match.not_service_accounts = {{"ns", "sb"}};
-  model::Policy p{"ns", "p", model::PolicyScope::kWorkloadSelector, model::PolicyAction::kDeny, true,
+  model::Policy p{"ns",
+                  "p",
+                  model::PolicyScope::kWorkloadSelector,
+                  model::PolicyAction::kDeny,
+                  true,
                   {{{{{match, model::PolicyMatch()}}, {}}}, {}}};
   bytes = xds::encode_authorization(p);
   auto back_policy = decode_authorization(base::as_bytes(bytes), "ns/p", names);

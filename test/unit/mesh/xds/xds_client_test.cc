@@ -80,7 +80,9 @@ class OneServer final : public io::Network {
   }
   void cut() { tasks_.cancel_all(); }
 
-  Result<std::unique_ptr<io::Listener>> listen(base::SocketAddr, io::ListenOptions) override { return none(); }
+  Result<std::unique_ptr<io::Listener>> listen(base::SocketAddr, io::ListenOptions) override {
+    return none();
+  }
   Result<std::unique_ptr<io::Listener>> listen_unix(std::string, uint32_t) override { return none(); }
   async::Task<Result<std::unique_ptr<io::ByteStream>>> dial_unix(std::string, async::Deadline) override {
     co_return none();
@@ -90,13 +92,15 @@ class OneServer final : public io::Network {
   Result<io::NetNsRef> adopt_netns(base::UniqueFd) override { return none(); }
 
  private:
-  static std::unexpected<base::Error> none() { return fail(base::Code::kUnsupported, "this network only dials"); }
+  static std::unexpected<base::Error> none() {
+    return fail(base::Code::kUnsupported, "this network only dials");
+  }
   async::Task<void> serve(std::unique_ptr<io::ByteStream> lower) {
     conn::TlsServerOptions options;
     options.identity = identity_;
     options.tls.client_certificate_required = false;
-    auto secured =
-        co_await conn::tls_accept(loop_, std::move(lower), std::move(options), async::Deadline::in(loop_, 10s));
+    auto secured = co_await conn::tls_accept(loop_, std::move(lower), std::move(options),
+                                             async::Deadline::in(loop_, 10s));
     if (!secured) co_return;
     wire::PeerInfo peer = (*secured)->peer();
     co_await server_.serve(*std::move(secured), std::move(peer));
@@ -173,7 +177,8 @@ struct World {
         auto workload = pod("ns", "a", {"10.0.0.1"});
         answer = respond(xds::kAddressType, {{workload.uid, xds::encode_address(workload)}});
       } else {
-        model::Policy policy{"ns", "p", model::PolicyScope::kNamespace, model::PolicyAction::kAllow, false, {}};
+        model::Policy policy{"ns",  "p", model::PolicyScope::kNamespace, model::PolicyAction::kAllow,
+                             false, {}};
         answer = respond(xds::kAuthorizationType, {{"ns/p", xds::encode_authorization(policy)}});
       }
       auto sent = co_await call.send(std::move(answer));
@@ -185,7 +190,8 @@ struct World {
 async::Task<conn::GrpcStatus> refuse(conn::GrpcCall&, conn::GrpcCode code) {
   co_return conn::GrpcStatus{code, "no"};
 }
-async::Task<conn::GrpcStatus> read_then(conn::GrpcCall& call, std::vector<pbd::DeltaDiscoveryRequest>& requests,
+async::Task<conn::GrpcStatus> read_then(conn::GrpcCall& call,
+                                        std::vector<pbd::DeltaDiscoveryRequest>& requests,
                                         conn::GrpcStatus status) {
   for (int i = 0; i < 2; ++i) {
     auto message = co_await call.receive();
@@ -257,7 +263,8 @@ TEST_CASE("a refused first request comes back without versions", "[apis15]") {
   int round = 0;
   std::vector<pbd::DeltaDiscoveryRequest> seen;
   world.network.script = [&](conn::GrpcCall& call) {
-    return ++round == 1 ? read_then(call, seen, {conn::GrpcCode::kResourceExhausted, "too large"}) : world.snapshot(call);
+    return ++round == 1 ? read_then(call, seen, {conn::GrpcCode::kResourceExhausted, "too large"})
+                        : world.snapshot(call);
   };
   world.network.cut();
   size_t before = world.requests.size();
@@ -344,7 +351,8 @@ TEST_CASE("on demand: ask, wait, be told", "[apis2]") {
         if (key == "/10.0.0.1") {
           auto workload = pod("ns", "a", {"10.0.0.1"});
           pbd::DeltaDiscoveryResponse response;
-          response.ParseFromString(respond(xds::kAddressType, {{workload.uid, xds::encode_address(workload)}}));
+          response.ParseFromString(
+              respond(xds::kAddressType, {{workload.uid, xds::encode_address(workload)}}));
           response.mutable_resources(0)->add_aliases(key);
           answer = response.SerializeAsString();
         } else if (key == "/10.0.0.2") {
