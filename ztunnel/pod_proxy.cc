@@ -87,6 +87,7 @@ base::Result<> PodProxy::listen(uint16_t port, Serve serve) {
   bool self = info_.kind == PodKind::kSelf;
   // Several data loops bind the same ports, so only one loop can do without.
   options.reuse_port = config.port_reuse || config.worker_threads > 1;
+  options.migrate_requests = options.reuse_port;
   options.transparent = !self && config.orig_src != config::OrigSrc::kOff;
   options.transparent_required = !self && config.orig_src == config::OrigSrc::kOn;
   options.original_destination = port != config::kHbonePort;

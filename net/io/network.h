@@ -50,6 +50,9 @@ struct SocketOptions {
 struct ListenOptions : SocketOptions {
   int backlog = 1024;
   bool reuse_port = false;                // failure is an error
+  // Turn on net.ipv4.tcp_migrate_req in the namespace: what waits in the queue of a closed listener then moves
+  // to another listener of the port. Failure (an old kernel, a read-only /proc/sys) is ignored.
+  bool migrate_requests = false;
   bool transparent = false;               // IP_TRANSPARENT; failure is an error if required
   bool transparent_required = false;
   bool original_destination = false;      // fill Accepted::original_destination

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/uv/uv_network.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -111,6 +112,12 @@ async::Task<Result<bool>> wait_writable(io::ByteStream& stream) {
   co_return true;
 }
 
+// In the namespace the calling thread is in.
+void migrate_requests() {
+  base::UniqueFd file(::open("/proc/sys/net/ipv4/tcp_migrate_req", O_WRONLY | O_CLOEXEC));
+  if (file.valid()) (void)!::write(file.get(), "1", 1);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<UvNetwork>> UvNetwork::create(UvLoop& loop) {
@@ -132,6 +139,7 @@ Result<std::unique_ptr<io::Listener>> UvNetwork::listen(base::SocketAddr address
       return fail(Error::from_errno(errno, "share the port (SO_REUSEPORT)"));
     }
     CULVERT_TRY(apply_common(fd.get(), options));
+    if (options.migrate_requests) migrate_requests();
     if (options.transparent) {
       transparent = set_int(fd.get(), SOL_IP, IP_TRANSPARENT, 1);
       if (!transparent && options.transparent_required) {
