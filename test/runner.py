@@ -83,6 +83,13 @@ def configure(name, total):
     if os.path.exists(os.path.join(folder, "build.ninja")):
         subprocess.run(["meson", "configure", folder, "-Dtests=true"], env=environment(), check=False,
                        stdout=subprocess.DEVNULL)
+        # What the meson files say now, not what they said when the directory was made.
+        again = subprocess.run(["ninja", "-C", folder, "build.ninja"], env=environment(), capture_output=True,
+                               text=True, check=False)
+        if again.returncode != 0:
+            total.problem(f"{name}: meson", again.stdout[-3000:])
+            total.add(f"{name}: build", 0, 1)
+            return None
         return folder
     done = subprocess.run(["meson", "setup", folder, ROOT, "-Dtests=true", *CONFIGURATIONS[name]],
                           env=environment(), capture_output=True, text=True, check=False)
