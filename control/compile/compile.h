@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// compile: objects to what the proxies need (spec control-plane sections 1 and 2). Pure: the same objects give
+// the same result; nothing is read but the arguments.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mesh/kube/objects.h"
+#include "mesh/model/policy.h"
+#include "mesh/model/workload.h"
+
+namespace culvert::control {
+
+struct CompileOptions {
+  std::string cluster_id = "Kubernetes";
+  std::string trust_domain = "cluster.local";
+  std::string cluster_domain = "cluster.local";
+  std::string root_namespace = "istio-system";
+  std::string system_namespace = "istio-system";  // carries topology.istio.io/network
+  // The stable VIP of a Service or ServiceEntry host that has none; an error leaves it without.
+  std::function<base::Result<base::IpAddr>(const std::string& key)> allocate_vip;
+};
+
+enum class Severity : unsigned char { kInfo, kWarning, kError };
+std::string_view to_string(Severity severity);
+
+// What a user should know about an object (spec section 7.2; MSH codes are ours).
+struct Finding {
+  std::string code;
+  Severity severity = Severity::kWarning;
+  kube::Origin origin;
+  std::string object;  // "AuthorizationPolicy production/api"
+  std::string message;
+};
+
+// Keys are xDS names.
+struct Compiled {
+  std::map<std::string, std::shared_ptr<const model::Workload>> workloads;
+  std::map<std::string, std::shared_ptr<const model::Service>> services;
+  std::map<std::string, std::shared_ptr<const model::Policy>> policies;
+  std::vector<Finding> findings;  // in a stable order
+};
+
+// `previous` is the result in force: a DENY policy that became meaningless keeps its form there.
+Compiled compile(const kube::Objects& objects, const CompileOptions& options, const Compiled* previous = nullptr);
+
+}  // namespace culvert::control

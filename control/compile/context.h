@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the steps of one compilation share. Private to control/compile. Order: waypoints, services, policies,
+// workloads (spec control-plane section 1.4).
+#pragma once
+
+#include <optional>
+#include <set>
+
+#include "control/compile/compile.h"
+
+namespace culvert::control {
+
+// A Gateway of a waypoint class with an address.
+struct Waypoint {
+  std::string ns;
+  std::string name;
+  std::optional<model::GatewayAddress> address;  // none: not ready
+  std::string traffic = "service";               // istio.io/waypoint-for
+  std::optional<model::AppTunnel> binding;
+  std::string from = "Same";                     // allowedRoutes.namespaces
+  kube::LabelSelector from_selector;
+};
+
+struct WaypointBinding {
+  std::optional<model::GatewayAddress> primary;
+  std::vector<model::WeightedWaypoint> weighted;
+};
+
+// A compiled Service with what membership needs of its source.
+struct ServiceSource {
+  std::shared_ptr<const kube::Service> service;
+  std::shared_ptr<const kube::ServiceEntry> entry;  // exactly one of the two
+  std::string hostname;
+};
+
+struct Context {
+  const kube::Objects& objects;
+  const CompileOptions& options;
+  const Compiled* previous;
+  Compiled& out;
+  std::string network;
+  std::map<std::string, Waypoint> waypoints;                            // by "ns/name"
+  std::map<std::string, ServiceSource> sources;                         // by service key
+  std::map<std::string, std::vector<std::string>> services_by_ns;       // service keys
+
+  void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind, std::string message) {
+    out.findings.push_back(
+        {std::move(code), severity, meta.origin, std::string(kind) + " " + meta.key(), std::move(message)});
+  }
+};
+
+// waypoints.cc
+void compile_waypoints(Context& context);
+// `workload`: the object is a workload, not a service.
+WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind, bool workload);
+const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta);
+// services.cc
+void compile_services(Context& context);
+model::AppProtocol app_protocol(std::string_view name, std::string_view protocol, uint16_t port);
+// policies.cc
+void compile_authorization_policies(Context& context);
+// Names of selector policies on a workload, sorted.
+std::vector<std::string> selected_policies(const Context& context, const std::string& ns, const kube::Labels& labels);
+// peer_auth.cc
+void compile_peer_authentications(Context& context);
+std::vector<std::string> peer_authentication_policies(const Context& context, const std::string& ns,
+                                                      const kube::Labels& labels);
+// workloads.cc
+void compile_workloads(Context& context);
+
+inline const std::string* label(const kube::Labels& labels, const std::string& key) {
+  auto found = labels.find(key);
+  return found == labels.end() ? nullptr : &found->second;
+}
+// Every entry of `selector` is in `labels`.
+inline bool selects(const kube::Labels& selector, const kube::Labels& labels) {
+  for (const auto& [key, value] : selector) {
+    const std::string* have = label(labels, key);
+    if (!have || *have != value) return false;
+  }
+  return true;
+}
+// Oldest first; ties by namespace, then name, so that replicas agree.
+bool older(const kube::Meta& a, const kube::Meta& b);
+
+}  // namespace culvert::control

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waypoints and who is bound to which (spec control-plane section 1.12).
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "control/compile/context.h"
+
+namespace culvert::control {
+
+namespace {
+
+constexpr const char* kUse = "istio.io/use-waypoint";
+constexpr const char* kUseNamespace = "istio.io/use-waypoint-namespace";
+constexpr const char* kCanary = "istio.io/use-waypoint-canary";
+constexpr const char* kCanaryNamespace = "istio.io/use-waypoint-canary-namespace";
+constexpr const char* kCanaryWeight = "istio.io/use-waypoint-canary-weight";
+constexpr const char* kGatewayName = "gateway.networking.k8s.io/gateway-name";
+constexpr const char* kManaged = "gateway.istio.io/managed";
+
+bool is_waypoint_class(const Context& context, const std::string& name) {
+  if (name == "istio-waypoint" || name == "culvert-waypoint") return true;
+  auto found = context.objects.gateway_classes.find(name);
+  return found != context.objects.gateway_classes.end() && found->second->controller == "istio.io/mesh-controller";
+}
+
+std::optional<model::AppTunnel> parse_binding(const std::string& text) {
+  std::string_view rest(text);
+  size_t slash = rest.find('/');
+  std::string_view protocol = rest.substr(0, slash);
+  model::AppTunnel tunnel;
+  if (protocol == "PROXY") {
+    tunnel.protocol = model::AppTunnel::Protocol::kProxy;
+  } else if (protocol != "NONE") {
+    return std::nullopt;
+  }
+  if (slash != std::string_view::npos) {
+    auto port = base::parse_port(rest.substr(slash + 1));
+    if (!port) return std::nullopt;
+    tunnel.port = *port;
+  }
+  return tunnel;
+}
+
+void read_allowed_namespaces(const kube::Gateway& gateway, Waypoint& waypoint) {
+  for (const kube::Gateway::Listener& listener : gateway.listeners) {
+    bool chosen = waypoint.binding && waypoint.binding->port != 0 ? listener.port == waypoint.binding->port
+                  : waypoint.binding && waypoint.binding->protocol == model::AppTunnel::Protocol::kProxy
+                      ? listener.protocol == "istio.io/PROXY"
+                      : listener.protocol == "HBONE" && listener.port == model::kHbonePort;
+    if (!chosen) continue;
+    if (listener.has_allowed_routes) {
+      waypoint.from = listener.from;
+      waypoint.from_selector = listener.selector;
+    }
+    return;
+  }
+}
+
+std::optional<model::GatewayAddress> address_of(const Context& context, const kube::Gateway& gateway) {
+  for (const auto& address : gateway.status_addresses) {
+    if (address.type == "Hostname") {
+      return model::GatewayAddress{model::NamespacedHostname{gateway.meta.ns, address.value}, model::kHbonePort};
+    }
+  }
+  for (const auto& address : gateway.status_addresses) {
+    if (auto ip = base::IpAddr::parse(address.value)) {
+      return model::GatewayAddress{model::NetworkAddress{context.network, *ip}, model::kHbonePort};
+    }
+  }
+  return std::nullopt;
+}
+
+bool admits(const Context& context, const Waypoint& waypoint, const std::string& consumer_ns) {
+  if (waypoint.from == "All") return true;
+  if (waypoint.from == "Selector") return waypoint.from_selector.matches(context.objects.namespace_labels(consumer_ns));
+  return consumer_ns == waypoint.ns;
+}
+
+// What is wrong with using `key` from there; empty if nothing.
+std::string refusal(const Context& context, const std::string& key, const kube::Meta& meta, bool workload) {
+  auto found = context.waypoints.find(key);
+  if (found == context.waypoints.end()) return "WaypointIsNotReady: there is no waypoint Gateway " + key;
+  const Waypoint& waypoint = found->second;
+  if (!waypoint.address) return "WaypointIsNotReady: Gateway " + key + " has no address yet";
+  if (!admits(context, waypoint, meta.ns)) {
+    return fmt::format("AttachmentDenied: Gateway {} does not allow namespace {}; set allowedRoutes.namespaces.from", key,
+                       meta.ns);
+  }
+  bool fits = waypoint.traffic == "all" || waypoint.traffic == (workload ? "workload" : "service");
+  if (!fits) {
+    return fmt::format("UnsupportedTrafficType: Gateway {} serves {} traffic; label it istio.io/waypoint-for: all", key,
+                       waypoint.traffic);
+  }
+  return {};
+}
+
+std::string waypoint_key(const kube::Labels& labels, const char* name, const char* ns, const std::string& fallback_ns) {
+  const std::string* wanted = label(labels, name);
+  const std::string* where = label(labels, ns);
+  return (where ? *where : fallback_ns) + "/" + *wanted;
+}
+
+void add_canary(Context& context, const kube::Meta& meta, std::string_view kind, const kube::Labels& labels,
+                const kube::Labels& annotations, bool workload, const std::string& primary, WaypointBinding& binding) {
+  if (!label(labels, kCanary)) return;
+  std::string key = waypoint_key(labels, kCanary, kCanaryNamespace, meta.ns);
+  uint32_t weight = 0;
+  if (const std::string* text = label(annotations, kCanaryWeight)) {
+    auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), weight);
+    if (error != std::errc() || end != text->data() + text->size() || weight > 100) {
+      context.find("IST0171", Severity::kWarning, meta, kind,
+                   fmt::format("CanaryInvalidWeight: {} \"{}\" must be from 0 to 100", kCanaryWeight, *text));
+      return;
+    }
+  }
+  std::string problem = key == primary ? "CanarySameAsPrimary: the canary is the primary waypoint itself"
+                                       : refusal(context, key, meta, workload);
+  if (!problem.empty()) {
+    context.find("IST0171", Severity::kWarning, meta, kind, "canary waypoint: " + problem);
+    return;
+  }
+  binding.weighted = {{*binding.primary, 100 - weight}, {*context.waypoints.at(key).address, weight}};
+}
+
+}  // namespace
+
+void compile_waypoints(Context& context) {
+  for (const auto& [key, gateway] : context.objects.gateways) {
+    if (!is_waypoint_class(context, gateway->class_name)) continue;
+    Waypoint waypoint{gateway->meta.ns, gateway->meta.name, address_of(context, *gateway), "service", {}, "Same", {}};
+    auto gateway_class = context.objects.gateway_classes.find(gateway->class_name);
+    const kube::Meta* class_meta =
+        gateway_class == context.objects.gateway_classes.end() ? nullptr : &gateway_class->second->meta;
+    constexpr const char* kFor = "istio.io/waypoint-for";
+    constexpr const char* kBinding = "ambient.istio.io/waypoint-inbound-binding";
+    if (const std::string* own = label(gateway->meta.labels, kFor)) {
+      waypoint.traffic = *own;
+    } else if (const std::string* inherited = class_meta ? label(class_meta->labels, kFor) : nullptr) {
+      waypoint.traffic = *inherited;
+    }
+    if (const std::string* own = label(gateway->meta.annotations, kBinding)) {
+      waypoint.binding = parse_binding(*own);
+    } else if (const std::string* inherited = class_meta ? label(class_meta->annotations, kBinding) : nullptr) {
+      waypoint.binding = parse_binding(*inherited);
+    }
+    read_allowed_namespaces(*gateway, waypoint);
+    context.waypoints.emplace(key, std::move(waypoint));
+  }
+}
+
+const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta) {
+  const std::string* gateway = label(meta.labels, kGatewayName);
+  if (!gateway) return nullptr;
+  auto found = context.waypoints.find(meta.ns + "/" + *gateway);
+  return found == context.waypoints.end() ? nullptr : &found->second;
+}
+
+WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind, bool workload) {
+  if (waypoint_instance(context, meta)) return {};
+  if (const std::string* managed = label(meta.labels, kManaged);
+      managed && (*managed == "istio.io-mesh-controller" || *managed == "istio.io-eastwest-controller")) {
+    return {};
+  }
+  const kube::Labels* labels = &meta.labels;
+  const kube::Labels* annotations = &meta.annotations;
+  static const kube::Labels none;
+  bool inherited = false;
+  if (!label(*labels, kUse)) {
+    inherited = true;
+    auto ns = context.objects.namespaces.find(meta.ns);
+    labels = ns == context.objects.namespaces.end() ? &none : &ns->second->meta.labels;
+    annotations = ns == context.objects.namespaces.end() ? &none : &ns->second->meta.annotations;
+  }
+  const std::string* wanted = label(*labels, kUse);
+  if (!wanted || *wanted == "none") return {};
+  std::string key = waypoint_key(*labels, kUse, kUseNamespace, meta.ns);
+  std::string problem = refusal(context, key, meta, workload);
+  if (!problem.empty()) {
+    // A workload that merely inherited a service waypoint has asked for nothing.
+    if (inherited && workload && problem.starts_with("UnsupportedTrafficType")) return {};
+    context.find("MSH003", Severity::kError, meta, kind,
+                 problem + ". Until it is ready, traffic goes direct and L7 policy is not applied");
+    return {};
+  }
+  WaypointBinding binding;
+  binding.primary = *context.waypoints.at(key).address;
+  add_canary(context, meta, kind, *labels, *annotations, workload, key, binding);
+  return binding;
+}
+
+}  // namespace culvert::control
