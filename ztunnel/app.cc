@@ -45,7 +45,7 @@ App::App(config::ZtunnelConfig config, AppParts parts)
       control_(parts_.control.loop),
       log_(parts_.log),
       shard_(metrics_.add_shard()),
-      store_(config_.mode == config::ProxyMode::kShared ? config_.node_name : std::string()),
+      store_(config_.node_name),
       certificates_(std::move(parts_.certificates)),
       synced_(control_),
       stopping_(control_),
@@ -166,7 +166,7 @@ base::Result<> App::start_xds() {
 
 void App::apply(model::MeshUpdate update) {
   model::MeshChange change = store_.apply(std::move(update));
-  fleet_->set_view(change.view);
+  fleet_->set_view(change.view, change.policies_changed);
   if (config_.mode != config::ProxyMode::kShared || !certificates_) return;
   for (const model::Identity& identity : change.local_identities_added) certificates_->warm(identity);
   for (const model::Identity& identity : change.local_identities_gone) {
@@ -195,13 +195,11 @@ async::Task<base::Result<>> App::start_pods() {
   log_.info("app", "state received, starting to proxy", {Field::number("workloads", store_.view()->workload_count())});
   if (!config_.proxy_enabled) co_return base::Result<>{};
   if (config_.mode == config::ProxyMode::kDedicated) {
-    own_pods_.push_back(kDedicatedUid);
     base::Result<> started =
         co_await fleet_->start_pod({kDedicatedUid, *config_.dedicated_workload, nullptr, PodKind::kDedicated});
     co_return started;
   }
   if (config_.has_self_identity()) {
-    own_pods_.push_back(kSelfUid);
     config::WorkloadName self{config_.pod_namespace, config_.pod_name, config_.service_account};
     base::Result<> started = co_await fleet_->start_pod({kSelfUid, std::move(self), nullptr, PodKind::kSelf});
     if (!started) co_return base::fail(std::move(started).error().wrap("self listener"));
@@ -218,19 +216,11 @@ void App::shut_down(std::string why) {
   synced_.set();
 }
 
-std::vector<std::string> App::pod_uids() const {
-  std::vector<std::string> uids = own_pods_;
-  if (inpod_) {
-    for (const auto& [uid, pod] : inpod_->state().running()) uids.push_back(uid);
-  }
-  return uids;
-}
-
 async::Task<void> App::drain() {
   // The agent sees the socket close and sends new pods elsewhere; a start in flight is given up.
   zds_.cancel_all();
   co_await zds_.idle().wait();
-  co_await fleet_->drain(pod_uids(), async::Deadline::in(control_, config_.drain_deadline));
+  co_await fleet_->drain(async::Deadline::in(control_, config_.drain_deadline));
   tasks_.cancel_all();
   co_await tasks_.idle().wait();
   co_await servers_->stop();

@@ -75,7 +75,6 @@ class App {
   CertRequest cert_request(async::Loop& loop);
   static async::Task<void> answer_cert(App& app, model::Identity identity, CertAnswer answer, async::Loop& loop);
   static async::Task<void> watch_xds(App& app);
-  std::vector<std::string> pod_uids() const;
   async::Task<void> drain();
 
   config::ZtunnelConfig config_;
@@ -91,7 +90,6 @@ class App {
   std::unique_ptr<Fleet> fleet_;
   std::unique_ptr<xds::XdsClient> xds_;
   std::unique_ptr<InpodClient> inpod_;
-  std::vector<std::string> own_pods_;  // the dedicated pod, the self listener
   async::Event synced_;
   async::Event stopping_;
   std::unique_ptr<AppPages> pages_;

@@ -44,6 +44,7 @@ Fleet::Fleet(async::Loop& control, observe::MetricsShard& metrics, std::vector<W
 }
 
 async::Task<base::Result<>> Fleet::start_pod(PodInfo pod) {
+  started_.insert(pod.uid);
   auto gather = ask_all<base::Result<>>(control_, workers_, [pod](Worker& worker) { return worker.start_pod(pod); });
   co_await gather->done.wait();
   for (base::Result<>& answer : gather->answers) {
@@ -53,6 +54,7 @@ async::Task<base::Result<>> Fleet::start_pod(PodInfo pod) {
 }
 
 void Fleet::stop_pod(std::string uid, async::DrainMode mode, async::Deadline deadline) {
+  if (started_.erase(uid) == 0) return;
   for (Worker* worker : workers_) {
     ++stopping_;
     settled_.reset();
@@ -67,14 +69,15 @@ void Fleet::stopped_one() {
   if (--stopping_ == 0) settled_.set();
 }
 
-async::Task<void> Fleet::drain(std::vector<std::string> uids, async::Deadline deadline) {
-  for (std::string& uid : uids) stop_pod(std::move(uid), async::DrainMode::kGraceful, deadline);
+async::Task<void> Fleet::drain(async::Deadline deadline) {
+  std::set<std::string> uids = started_;
+  for (const std::string& uid : uids) stop_pod(uid, async::DrainMode::kGraceful, deadline);
   co_await settled_.wait();
 }
 
-void Fleet::set_view(const model::ViewRef& view) {
+void Fleet::set_view(const model::ViewRef& view, bool policies_changed) {
   for (Worker* worker : workers_) {
-    worker->loop().post([worker, view] { worker->set_view(view); });
+    worker->loop().post([worker, view, policies_changed] { worker->set_view(view, policies_changed); });
   }
 }
 

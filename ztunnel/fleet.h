@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,16 +24,14 @@ class Fleet final : public PodStarter {
 
   async::Task<base::Result<>> start_pod(PodInfo pod) override;
   void stop_pod(std::string uid, async::DrainMode mode, async::Deadline deadline) override;
-  // Gracefully stops these pods; ends when the last connection has, at the latest at the deadline.
-  async::Task<void> drain(std::vector<std::string> uids, async::Deadline deadline);
-  void set_view(const model::ViewRef& view);
+  // Gracefully stops every pod; ends when the last connection has, at the latest at the deadline.
+  async::Task<void> drain(async::Deadline deadline);
+  void set_view(const model::ViewRef& view, bool policies_changed);
   void forget_identity(const model::Identity& identity);
   // Brings byte counters up to date and lists every open connection.
   async::Task<std::vector<observe::ConnTable::Row>> connections();
   // Only the counters: before a scrape.
   async::Task<void> sync_counters();
-  // Waits until no worker has an ending pod that stop_pod began.
-  async::Event& settled() { return settled_; }
 
  private:
   void stopped_one();
@@ -40,8 +39,9 @@ class Fleet final : public PodStarter {
   async::Loop& control_;
   observe::MetricsShard& metrics_;
   std::vector<Worker*> workers_;
+  std::set<std::string> started_;  // also those whose start is under way or has failed in part
   size_t stopping_ = 0;
-  async::Event settled_;
+  async::Event settled_;           // set while no worker has an ending pod
 };
 
 }  // namespace culvert::ztunnel

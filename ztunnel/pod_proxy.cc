@@ -5,6 +5,7 @@
 
 #include "ztunnel/connection.h"
 #include "ztunnel/inbound.h"
+#include "ztunnel/listen.h"
 #include "ztunnel/outbound.h"
 #include "ztunnel/passthrough.h"
 
@@ -29,6 +30,9 @@ hbone::TunnelPoolOptions pool_options(const config::ZtunnelConfig& config) {
   options.idle_release = config.pool_idle_release;
   return options;
 }
+
+// A listener in trouble says so this often.
+constexpr base::Duration kAcceptErrorEvery = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -80,7 +84,7 @@ io::DialOptions PodProxy::dial_options() const {
   return options;
 }
 
-base::Result<> PodProxy::listen(uint16_t port, Serve serve) {
+io::ListenOptions PodProxy::listen_options(uint16_t port) const {
   const config::ZtunnelConfig& config = worker_.config();
   io::ListenOptions options;
   static_cast<io::SocketOptions&>(options) = dial_options();
@@ -91,27 +95,37 @@ base::Result<> PodProxy::listen(uint16_t port, Serve serve) {
   options.transparent = !self && config.orig_src != config::OrigSrc::kOff;
   options.transparent_required = !self && config.orig_src == config::OrigSrc::kOn;
   options.original_destination = port != config::kHbonePort;
-  base::SocketAddr address{config.ipv6_enabled ? base::IpAddr::any_v6() : base::IpAddr::any_v4(), port};
-  base::Result<std::unique_ptr<io::Listener>> listener = worker_.network().listen(address, std::move(options));
-  if (!listener) return base::fail(std::move(listener).error().wrap("listen on " + address.to_string()));
-  bool transparent = (*listener)->transparent();
-  spoofs_source_ = !self && config.orig_src != config::OrigSrc::kOff && transparent;
+  return options;
+}
+
+base::Result<> PodProxy::listen(uint16_t port, Serve serve) {
+  const config::ZtunnelConfig& config = worker_.config();
+  base::Result<std::unique_ptr<io::Listener>> listener =
+      listen_anywhere(worker_.network(), config.ipv6_enabled, port, listen_options(port));
+  if (!listener) return base::fail(std::move(listener).error());
+  bool wanted = info_.kind != PodKind::kSelf && config.orig_src != config::OrigSrc::kOff;
+  spoofs_source_ = wanted && (*listener)->transparent();
   listeners_.push_back({std::move(*listener), serve, port});
   return {};
 }
 
 async::Task<void> PodProxy::accept_loop(PodProxy& pod, io::Listener& listener, Serve serve) {
+  async::Loop& loop = pod.worker_.loop();
+  base::TimePoint say_again = loop.now();
   for (;;) {
     base::Result<io::Accepted> accepted = co_await io::accept(listener);
     if (accepted) {
       pod.connections_.spawn(serve_one(pod, std::move(*accepted), serve));
       continue;
     }
-    pod.worker_.log().error("proxy", "accept failed",
-                            {base::Field::bare("address", listener.local_addr().to_string()),
-                             base::Field::text("error", accepted.error().message())});
+    if (loop.now() >= say_again) {
+      say_again = loop.now() + kAcceptErrorEvery;
+      pod.worker_.log().error("proxy", "accept failed; trying again",
+                              {base::Field::bare("address", listener.local_addr().to_string()),
+                               base::Field::text("error", accepted.error().message())});
+    }
     // Out of descriptors and the like: others must get the time to end.
-    co_await async::sleep_for(pod.worker_.loop(), std::chrono::milliseconds(100));
+    co_await async::sleep_for(loop, std::chrono::milliseconds(100));
   }
 }
 
@@ -149,10 +163,12 @@ async::Task<void> PodProxy::drain(async::DrainMode mode, async::Deadline deadlin
   listeners_.clear();
 }
 
-void PodProxy::view_changed() {
+void PodProxy::view_changed(bool policies_changed) {
   const config::WorkloadName& name = info_.name;
   const model::ViewRef& view = worker_.view();
   model::WorkloadRef present = view->local_workload(name.namespace_, name.name, name.service_account);
+  if (!policies_changed && present == judged_with_) return;
+  judged_with_ = present;
   size_t stopped = live_.recheck(*view, present);
   if (stopped > 0) worker_.metrics().cell(observe::families::policy_closed(), "").add(stopped);
 }

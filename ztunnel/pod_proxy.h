@@ -28,8 +28,8 @@ class PodProxy {
   PodProxy(const PodProxy&) = delete;
   PodProxy& operator=(const PodProxy&) = delete;
 
-  // The mesh view has changed: live inbound connections are judged again.
-  void view_changed();
+  // The mesh view has changed: live inbound connections are judged again if that may matter to them.
+  void view_changed(bool policies_changed);
   // Ends when the last connection has: graceful ones get until the deadline.
   async::Task<void> drain(async::DrainMode mode, async::Deadline deadline);
 
@@ -64,6 +64,7 @@ class PodProxy {
 
   PodProxy(Worker& worker, PodInfo info);
   base::Result<> listen(uint16_t port, Serve serve);
+  io::ListenOptions listen_options(uint16_t port) const;
   static async::Task<void> accept_loop(PodProxy& pod, io::Listener& listener, Serve serve);
   static async::Task<void> serve_one(PodProxy& pod, io::Accepted accepted, Serve serve);
   void close_listeners();
@@ -79,6 +80,7 @@ class PodProxy {
   bool spoofs_source_ = false;
   async::Drain drain_;
   LiveConnections live_;
+  model::WorkloadRef judged_with_;  // the workload of the last judgement
   hbone::H2TunnelDialer dialer_;
   hbone::TunnelPool pool_;
   std::list<Listening> listeners_;

@@ -6,6 +6,7 @@
 
 #include "net/async/scope.h"
 #include "net/conn/http_server.h"
+#include "ztunnel/listen.h"
 
 namespace culvert::ztunnel {
 
@@ -49,8 +50,10 @@ class LoopServers {
   LoopServers(async::Loop& loop, io::Network& network, base::Log& log)
       : loop_(loop), network_(network), log_(log), tasks_(loop) {}
 
-  base::Result<> add(const char* what, base::SocketAddr address, conn::HttpHandler handler) {
-    auto listener = network_.listen(address, {});
+  // `local`: only this address, else every address.
+  base::Result<> add(const char* what, std::optional<base::IpAddr> local, bool ipv6, uint16_t port,
+                     conn::HttpHandler handler) {
+    auto listener = local ? network_.listen({*local, port}, {}) : listen_anywhere(network_, ipv6, port, {});
     if (!listener) return base::fail(std::move(listener).error().wrap(what));
     servers_.push_back(std::make_unique<conn::HttpServer>(loop_, std::move(*listener), std::move(handler), log_));
     tasks_.spawn(servers_.back()->run());
@@ -110,11 +113,9 @@ class Servers::Impl {
   }
 
  private:
-  base::IpAddr wildcard() const { return config_.ipv6_enabled ? base::IpAddr::any_v6() : base::IpAddr::any_v4(); }
-
   base::Result<> start_readiness(async::Loop& data, io::Network& network) {
     on_data_ = std::make_unique<LoopServers>(data, network, log_);
-    return on_data_->add("readiness", {wildcard(), config_.readiness_port},
+    return on_data_->add("readiness", std::nullopt, config_.ipv6_enabled, config_.readiness_port,
                          [&pages = pages_](conn::HttpRequest request) { return serve_readiness(pages, std::move(request)); });
   }
   static async::Task<void> stop_readiness(Impl& self, std::shared_ptr<async::Event> stopped, async::Loop& control) {
@@ -124,13 +125,13 @@ class Servers::Impl {
   base::Result<> start_control() {
     auto admin = [&pages = pages_](conn::HttpRequest request) { return serve_admin(pages, std::move(request)); };
     auto stats = [&pages = pages_](conn::HttpRequest request) { return serve_stats(pages, std::move(request)); };
-    CULVERT_TRY(on_control_->add("admin", {base::IpAddr::loopback_v4(), config_.admin_port}, admin));
+    CULVERT_TRY(on_control_->add("admin", base::IpAddr::loopback_v4(), false, config_.admin_port, admin));
     if (config_.ipv6_enabled) {
-      auto v6 = on_control_->add("admin", {base::IpAddr::loopback_v6(), config_.admin_port}, admin);
+      auto v6 = on_control_->add("admin", base::IpAddr::loopback_v6(), true, config_.admin_port, admin);
       // A machine without IPv6 still has its IPv4 port.
       if (!v6) log_.warn("admin", "no IPv6 admin port", {base::Field::text("error", v6.error().message())});
     }
-    return on_control_->add("stats", {wildcard(), config_.stats_port}, stats);
+    return on_control_->add("stats", std::nullopt, config_.ipv6_enabled, config_.stats_port, stats);
   }
 
   const config::ZtunnelConfig& config_;

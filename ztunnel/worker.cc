@@ -51,11 +51,11 @@ async::Task<void> Worker::end_pod(Worker& worker, std::unique_ptr<PodProxy> pod,
   done();
 }
 
-void Worker::set_view(model::ViewRef view) {
+void Worker::set_view(model::ViewRef view, bool policies_changed) {
   view_ = std::move(view);
   view_changed_.pulse();
-  for (auto& [uid, pod] : pods_) pod->view_changed();
-  for (PodProxy* pod : ending_) pod->view_changed();
+  for (auto& [uid, pod] : pods_) pod->view_changed(policies_changed);
+  for (PodProxy* pod : ending_) pod->view_changed(policies_changed);
 }
 
 async::Task<base::Result<model::WorkloadRef>> Worker::local_workload(config::WorkloadName name,

@@ -42,7 +42,7 @@ class Worker {
   base::Result<> start_pod(PodInfo info);
   // `done` is called once the pod's last task has ended; at once for an unknown uid.
   void stop_pod(const std::string& uid, async::DrainMode mode, async::Deadline deadline, std::function<void()> done);
-  void set_view(model::ViewRef view);
+  void set_view(model::ViewRef view, bool policies_changed);
   void forget_identity(const model::Identity& identity) { certificates_.forget(identity); }
 
   // --- for the connections ---
