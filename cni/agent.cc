@@ -23,7 +23,8 @@ bool same_ips(std::vector<base::IpAddr> a, std::vector<base::IpAddr> b) {
 
 }  // namespace
 
-Agent::Agent(async::Loop& loop, base::Log& log, Kernel& kernel, Worker& worker, AgentOptions options, Enrolment enrolment)
+Agent::Agent(async::Loop& loop, base::Log& log, Kernel& kernel, Worker& worker, AgentOptions options,
+             Enrolment enrolment)
     : loop_(loop),
       log_(log),
       kernel_(kernel),
@@ -62,7 +63,8 @@ Agent::EntryRef Agent::entry_of(const std::string& uid) {
 }
 
 void Agent::note(base::Level level, std::string_view message, const Entry& entry, std::string error) {
-  std::vector<base::Field> fields{base::Field::text("namespace", entry.pod.name_space), base::Field::text("pod", entry.pod.name),
+  std::vector<base::Field> fields{base::Field::text("namespace", entry.pod.name_space),
+                                  base::Field::text("pod", entry.pod.name),
                                   base::Field::text("uid", entry.uid)};
   if (!error.empty()) fields.push_back(base::Field::text("error", std::move(error)));
   log_.write(level, kTarget, message, std::span<const base::Field>(fields));
@@ -81,7 +83,8 @@ void Agent::update(ClusterRef cluster) {
     };
     const Labels* old_labels = labels(before);
     const Labels* new_labels = labels(cluster_);
-    const bool same_labels = (!old_labels && !new_labels) || (old_labels && new_labels && *old_labels == *new_labels);
+    const bool same_labels =
+        (!old_labels && !new_labels) || (old_labels && new_labels && *old_labels == *new_labels);
     const bool same = entry->present && entry->pod == *pod && same_labels;
     entry->present = true;
     if (same) continue;
@@ -145,7 +148,9 @@ async::Task<Agent::Outcome> Agent::settle(EntryRef entry) {
     if (enrolled) {
       ++counters_.deletes;
       flow = co_await remove_flow(entry, true);
-      if (!flow.result) note(base::Level::kWarn, "removing a pod failed, trying again", *entry, flow.result.error().message());
+      if (!flow.result)
+        note(base::Level::kWarn, "removing a pod failed, trying again", *entry,
+             flow.result.error().message());
       if (!flow.result) co_return Outcome::kRetry;
     }
     co_return gone ? Outcome::kGone : Outcome::kDone;
@@ -168,7 +173,8 @@ async::Task<Agent::Outcome> Agent::settle(EntryRef entry) {
     flow = co_await add_flow(entry, nullptr, entry->pod.ips);
   }
   if (flow.result) co_return Outcome::kDone;
-  note(base::Level::kWarn, flow.retry ? "a pod could not be settled, trying again" : "a pod could not be settled", *entry,
+  note(base::Level::kWarn,
+       flow.retry ? "a pod could not be settled, trying again" : "a pod could not be settled", *entry,
        flow.result.error().message());
   co_return flow.retry ? Outcome::kRetry : Outcome::kDone;
 }
@@ -180,8 +186,9 @@ PodRuleInput Agent::rule_input(const PodInfo& pod) {
   input.probe_v4 = options_.probe_v4;
   input.probe_v6 = options_.probe_v6;
   auto warn = [&](std::string_view annotation, std::string value) {
-    log_.warn(kTarget, "annotation ignored", {base::Field::text("pod", pod.key()), base::Field::text("annotation", std::string(annotation)),
-                                              base::Field::text("value", value.substr(0, 100))});
+    log_.warn(kTarget, "annotation ignored",
+              {base::Field::text("pod", pod.key()), base::Field::text("annotation", std::string(annotation)),
+               base::Field::text("value", value.substr(0, 100))});
   };
   auto boolean = [&](std::string_view annotation, bool& into) {
     auto at = pod.annotations.find(std::string(annotation));
@@ -211,7 +218,8 @@ std::vector<SetEntry> Agent::set_entries(const std::string& uid, const std::vect
 }
 
 base::Result<> Agent::write_binding(Entry& entry, Redirection redirection) {
-  auto written = bindings_.write({entry.pod.name, entry.pod.name_space, entry.uid, options_.node, redirection, entry.set_ips});
+  auto written = bindings_.write(
+      {entry.pod.name, entry.pod.name_space, entry.uid, options_.node, redirection, entry.set_ips});
   if (written) entry.redirection = redirection;
   return written;
 }
@@ -220,16 +228,19 @@ async::Task<base::Result<NetnsRef>> Agent::find_netns(EntryRef entry, std::vecto
   if (entry->netns) co_return entry->netns;
   std::string told;
   if (!entry->netns_path.empty()) {
-    auto opened = co_await on_worker<NetnsRef>(loop_, worker_, [this, path = entry->netns_path, ips] { return kernel_.open_netns(path, ips); });
+    auto opened = co_await on_worker<NetnsRef>(
+        loop_, worker_, [this, path = entry->netns_path, ips] { return kernel_.open_netns(path, ips); });
     if (opened && (*opened)->id() == entry->netns_id) co_return *opened;
     told = opened ? "its path names another namespace now" : opened.error().message();
   }
   using Found = std::map<std::string, NetnsRef>;
-  auto found = co_await on_worker<Found>(loop_, worker_, [this, uid = entry->uid, ips] { return kernel_.scan({{uid, ips}}); });
+  auto found = co_await on_worker<Found>(
+      loop_, worker_, [this, uid = entry->uid, ips] { return kernel_.scan({{uid, ips}}); });
   if (!found) co_return base::fail(found.error());
   auto at = found->find(entry->uid);
   if (at != found->end()) co_return at->second;
-  co_return base::fail(base::Code::kNotFound, "no network namespace found for the pod" + (told.empty() ? "" : " (" + told + ")"));
+  co_return base::fail(base::Code::kNotFound,
+                       "no network namespace found for the pod" + (told.empty() ? "" : " (" + told + ")"));
 }
 
 async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::vector<base::IpAddr> ips) {
@@ -245,7 +256,8 @@ async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::ve
     entry->netns = std::move(*netns);
   }
   const PodRuleInput input = rule_input(entry->pod);
-  auto listing = co_await on_worker<std::string>(loop_, worker_, [this, netns = entry->netns, input] { return kernel_.apply_pod(netns, input); });
+  auto listing = co_await on_worker<std::string>(
+      loop_, worker_, [this, netns = entry->netns, input] { return kernel_.apply_pod(netns, input); });
   if (!listing) {
     entry->in_cache = entry->redirection != Redirection::kNone;
     entry->netns = nullptr;
@@ -255,7 +267,8 @@ async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::ve
   entry->listing = std::move(*listing);
   entry->has_listing = true;
 
-  auto sent = co_await zds_.add({entry->uid, entry->pod.name, entry->pod.name_space, entry->pod.service_account, entry->netns});
+  auto sent = co_await zds_.add(
+      {entry->uid, entry->pod.name, entry->pod.name_space, entry->pod.service_account, entry->netns});
   if (!sent) {
     // Captured, and nobody serves it: traffic stops rather than leaving in plaintext.
     auto written = write_binding(*entry, Redirection::kPending);
@@ -264,7 +277,8 @@ async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::ve
   auto stale = set_entries(entry->uid, entry->set_ips);
   entry->set_ips = ips;
   auto fresh = set_entries(entry->uid, ips);
-  std::erase_if(stale, [&](const SetEntry& old) { return std::find(fresh.begin(), fresh.end(), old) != fresh.end(); });
+  std::erase_if(
+      stale, [&](const SetEntry& old) { return std::find(fresh.begin(), fresh.end(), old) != fresh.end(); });
   auto stored = co_await on_worker<void>(loop_, worker_, [this, fresh, stale]() -> base::Result<> {
     CULVERT_TRY(kernel_.upsert_host_set(fresh));
     return stale.empty() ? base::Result<>{} : kernel_.delete_host_set(stale, options_.ipv6);
@@ -279,7 +293,8 @@ async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::ve
 async::Task<Agent::Flow> Agent::update_addresses(EntryRef entry) {
   auto stale = set_entries(entry->uid, entry->set_ips);
   auto fresh = set_entries(entry->uid, entry->pod.ips);
-  std::erase_if(stale, [&](const SetEntry& old) { return std::find(fresh.begin(), fresh.end(), old) != fresh.end(); });
+  std::erase_if(
+      stale, [&](const SetEntry& old) { return std::find(fresh.begin(), fresh.end(), old) != fresh.end(); });
   entry->set_ips = entry->pod.ips;
   auto stored = co_await on_worker<void>(loop_, worker_, [this, fresh, stale]() -> base::Result<> {
     CULVERT_TRY(kernel_.upsert_host_set(fresh));
@@ -294,15 +309,18 @@ async::Task<Agent::Flow> Agent::update_addresses(EntryRef entry) {
 
 async::Task<Agent::Flow> Agent::remove_flow(EntryRef entry, bool is_delete) {
   auto entries = set_entries(entry->uid, entry->set_ips.empty() ? entry->pod.ips : entry->set_ips);
-  auto cleared = co_await on_worker<void>(loop_, worker_, [this, entries] { return kernel_.delete_host_set(entries, options_.ipv6); });
+  auto cleared = co_await on_worker<void>(
+      loop_, worker_, [this, entries] { return kernel_.delete_host_set(entries, options_.ipv6); });
   if (!cleared) co_return Flow{std::move(cleared), true};
   if (!is_delete) {
     auto netns = co_await find_netns(entry, entry->pod.ips);
     if (netns) {
-      auto removed = co_await on_worker<void>(loop_, worker_, [this, ns = *netns] { return kernel_.remove_pod(ns); });
+      auto removed =
+          co_await on_worker<void>(loop_, worker_, [this, ns = *netns] { return kernel_.remove_pod(ns); });
       if (!removed) co_return Flow{std::move(removed), true};
     } else {
-      note(base::Level::kWarn, "a pod leaves the mesh but its namespace was not found: its rules stay", *entry, netns.error().message());
+      note(base::Level::kWarn, "a pod leaves the mesh but its namespace was not found: its rules stay",
+           *entry, netns.error().message());
     }
   }
   entry->in_cache = false;
@@ -342,7 +360,9 @@ async::Task<CmdAnswer> Agent::cmd_add(std::string body) {
   }
   ++counters_.plugin_requests[answer.status];
   if (answer.status != 200) {
-    log_.warn(kTarget, "CNI request refused", {base::Field::number("status", static_cast<uint64_t>(answer.status)), base::Field::text("reason", answer.body)});
+    log_.warn(kTarget, "CNI request refused",
+              {base::Field::number("status", static_cast<uint64_t>(answer.status)),
+               base::Field::text("reason", answer.body)});
   }
   co_return answer;
 }
@@ -354,22 +374,26 @@ async::Task<CmdAnswer> Agent::answer_add(AddEvent event) {
   }
   const PodInfo* pod = find_pod(event);
   if (!pod) {
-    co_return CmdAnswer{500, fmt::format("pod {}/{} (uid {}) or its namespace is not known to the node agent", event.pod_namespace,
-                                         event.pod_name, event.pod_uid)};
+    co_return CmdAnswer{500, fmt::format("pod {}/{} (uid {}) or its namespace is not known to the node agent",
+                                         event.pod_namespace, event.pod_name, event.pod_uid)};
   }
   if (pod->node != options_.node) co_return CmdAnswer{500, "the pod belongs to another node"};
   EntryRef entry = entry_of(uid_of(*pod));
   entry->present = true;
   entry->pod = *pod;
-  const bool wanted = !is_ztunnel(*pod) && enrolment_.should_be_enabled(*pod, *namespace_labels(event.pod_namespace));
-  auto netns = co_await on_worker<NetnsRef>(loop_, worker_, [this, event] { return kernel_.open_netns(event.netns, event.ips); });
+  const bool wanted =
+      !is_ztunnel(*pod) && enrolment_.should_be_enabled(*pod, *namespace_labels(event.pod_namespace));
+  auto netns = co_await on_worker<NetnsRef>(
+      loop_, worker_, [this, event] { return kernel_.open_netns(event.netns, event.ips); });
   if (!netns && wanted) co_return CmdAnswer{500, netns.error().message()};
   if (netns) {
     // Remembered also for pods that are not in the mesh: a label may bring them in later.
     entry->netns_path = event.netns;
     entry->netns_id = (*netns)->id();
-    auto kept = seen_.write({entry->uid, entry->pod.name, entry->pod.name_space, event.netns, entry->netns_id, event.ips});
-    if (!kept) note(base::Level::kWarn, "a pod's namespace could not be remembered", *entry, kept.error().message());
+    auto kept = seen_.write(
+        {entry->uid, entry->pod.name, entry->pod.name_space, event.netns, entry->netns_id, event.ips});
+    if (!kept)
+      note(base::Level::kWarn, "a pod's namespace could not be remembered", *entry, kept.error().message());
   }
   if (!wanted) {
     // The namespace held before belonged to an earlier sandbox.
@@ -385,13 +409,16 @@ async::Task<CmdAnswer> Agent::answer_add(AddEvent event) {
   co_return CmdAnswer{200, "{\"enrolled\":true}"};
 }
 
-async::Task<void> Agent::plugin_add(Agent& agent, EntryRef entry, NetnsRef netns, std::vector<base::IpAddr> ips,
+async::Task<void> Agent::plugin_add(Agent& agent, EntryRef entry, NetnsRef netns,
+                                    std::vector<base::IpAddr> ips,
                                     std::shared_ptr<async::OneShot<base::Result<>>> done) {
   {
     auto hold = co_await Hold::take(entry);
     ++agent.counters_.adds;
     auto flow = co_await agent.add_flow(entry, std::move(netns), std::move(ips));
-    if (!flow.result) agent.note(base::Level::kWarn, "a starting pod could not be enrolled", *entry, flow.result.error().message());
+    if (!flow.result)
+      agent.note(base::Level::kWarn, "a starting pod could not be enrolled", *entry,
+                 flow.result.error().message());
     done->set(std::move(flow.result));
   }
   // Labels may have changed, or the pod may have gone, meanwhile.

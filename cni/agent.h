@@ -69,7 +69,8 @@ class Agent {
   static constexpr base::Duration kBackoffMax = std::chrono::seconds(5);
   static constexpr base::Duration kHostRetry = std::chrono::seconds(2);
 
-  Agent(async::Loop& loop, base::Log& log, Kernel& kernel, Worker& worker, AgentOptions options, Enrolment enrolment);
+  Agent(async::Loop& loop, base::Log& log, Kernel& kernel, Worker& worker, AgentOptions options,
+        Enrolment enrolment);
   ~Agent();
 
   // The source's newest state.
@@ -119,7 +120,8 @@ class Agent {
   async::Task<Flow> update_addresses(EntryRef entry);
   async::Task<base::Result<NetnsRef>> find_netns(EntryRef entry, std::vector<base::IpAddr> ips);
   async::Task<CmdAnswer> answer_add(AddEvent event);
-  static async::Task<void> plugin_add(Agent& agent, EntryRef entry, NetnsRef netns, std::vector<base::IpAddr> ips,
+  static async::Task<void> plugin_add(Agent& agent, EntryRef entry, NetnsRef netns,
+                                      std::vector<base::IpAddr> ips,
                                       std::shared_ptr<async::OneShot<base::Result<>>> done);
 
   // agent_start.cc

@@ -17,7 +17,8 @@ base::Result<> read_bool(const Environment& env, const char* name, bool& into) {
   auto text = env.get(name);
   if (!text || text->empty()) return {};
   auto value = parse_go_bool(*text);
-  if (!value) return base::fail(base::Code::kInvalid, fmt::format("{}: '{}' is neither true nor false", name, *text));
+  if (!value)
+    return base::fail(base::Code::kInvalid, fmt::format("{}: '{}' is neither true nor false", name, *text));
   into = *value;
   return {};
 }
@@ -26,7 +27,9 @@ base::Result<> read_ip(const Environment& env, const char* name, bool v4, base::
   auto text = env.get(name);
   if (!text || text->empty()) return {};
   auto ip = base::IpAddr::parse(*text);
-  if (!ip || ip->is_v4() != v4) return base::fail(base::Code::kInvalid, fmt::format("{}: '{}' is not an IPv{} address", name, *text, v4 ? 4 : 6));
+  if (!ip || ip->is_v4() != v4)
+    return base::fail(base::Code::kInvalid,
+                      fmt::format("{}: '{}' is not an IPv{} address", name, *text, v4 ? 4 : 6));
   into = *ip;
   return {};
 }
@@ -81,7 +84,8 @@ base::Result<> read_installer(const Environment& env, AgentConfig& config) {
   CULVERT_TRY(read_bool(env, "ISTIO_OWNED_CNI_CONFIG", owned));
   options.owned = owned && options.chained && config.ambient;
   // The chart writes the second name, upstream reads the first: take both (spec cni 5 [D]).
-  options.owned_name = env.get_or("ISTIO_OWNED_CNI_CONFIG_FILENAME", env.get_or("ISTIO_OWNED_CNI_CONF_FILENAME", ""));
+  options.owned_name =
+      env.get_or("ISTIO_OWNED_CNI_CONFIG_FILENAME", env.get_or("ISTIO_OWNED_CNI_CONF_FILENAME", ""));
   if (options.owned_name.empty()) options.owned_name = "02-istio-cni.conflist";
   auto& entry = options.entry;
   entry.run_dir = config.run_dir;
@@ -97,7 +101,8 @@ base::Result<> read_installer(const Environment& env, AgentConfig& config) {
 base::Result<> read_agent(const Environment& env, AgentConfig& config) {
   auto& options = config.agent;
   options.node = env.get_or("NODE_NAME", "");
-  if (options.node.empty()) return base::fail(base::Code::kInvalid, "NODE_NAME is not set: the agent serves the pods of one node");
+  if (options.node.empty())
+    return base::fail(base::Code::kInvalid, "NODE_NAME is not set: the agent serves the pods of one node");
   options.bindings_dir = config.directory + "/bindings";
   options.seen_dir = config.run_dir + "/pods";
   options.system_namespace = env.get_or("SYSTEM_NAMESPACE", "istio-system");
@@ -115,7 +120,8 @@ base::Result<> read_agent(const Environment& env, AgentConfig& config) {
   if (*uid) options.kubelet_uid = static_cast<uint32_t>(**uid);
   auto interval = env.duration("CULVERT_DRIFT_CHECK_INTERVAL", options.drift_interval);
   if (!interval) return base::fail(interval.error());
-  if (*interval < std::chrono::milliseconds(100)) return base::fail(base::Code::kInvalid, "CULVERT_DRIFT_CHECK_INTERVAL is below 100ms");
+  if (*interval < std::chrono::milliseconds(100))
+    return base::fail(base::Code::kInvalid, "CULVERT_DRIFT_CHECK_INTERVAL is below 100ms");
   options.drift_interval = *interval;
   return {};
 }
@@ -146,7 +152,9 @@ base::Result<AgentConfig> read_agent_config(const Environment& env) {
   CULVERT_TRY(read_installer(env, config));
   if (!config.ambient) return config;
   if (config.directory.empty()) {
-    return base::fail(base::Code::kInvalid, "CULVERT_DIR is not set: the agent learns pods and namespaces from a manifest directory");
+    return base::fail(
+        base::Code::kInvalid,
+        "CULVERT_DIR is not set: the agent learns pods and namespaces from a manifest directory");
   }
   CULVERT_TRY(read_agent(env, config));
   return config;

@@ -11,15 +11,15 @@
 namespace culvert::cni {
 
 struct AgentConfig {
-  std::string directory;                            // CULVERT_DIR: manifests
-  std::string run_dir;                              // CNI_AGENT_RUN_DIR
-  std::string zds_path;                             // ZTUNNEL_UDS_ADDRESS
-  std::string log_filter = "info";                  // LOG_LEVEL
+  std::string directory;            // CULVERT_DIR: manifests
+  std::string run_dir;              // CNI_AGENT_RUN_DIR
+  std::string zds_path;             // ZTUNNEL_UDS_ADDRESS
+  std::string log_filter = "info";  // LOG_LEVEL
   bool ambient = false;
-  bool switch_to_host = false;                      // ALLOW_SWITCH_TO_HOST_NS
-  bool uninstall_on_exit = false;                   // CULVERT_UNINSTALL
-  int monitoring_port = 15014;                      // <= 0: off
-  uint16_t health_port = 8000;                      // CULVERT_HEALTH_PORT
+  bool switch_to_host = false;     // ALLOW_SWITCH_TO_HOST_NS
+  bool uninstall_on_exit = false;  // CULVERT_UNINSTALL
+  int monitoring_port = 15014;     // <= 0: off
+  uint16_t health_port = 8000;     // CULVERT_HEALTH_PORT
   std::vector<SelectorPair> pairs;
   std::vector<std::string> excluded;
   InstallerOptions installer;

@@ -10,21 +10,21 @@ struct Agent::Entry {
   Entry(async::Loop& loop, std::string id) : uid(std::move(id)), wake(loop), released(loop) {}
 
   std::string uid;
-  bool present = false;          // the source has it
-  PodInfo pod;                   // last known
+  bool present = false;  // the source has it
+  PodInfo pod;           // last known
   Redirection redirection = Redirection::kNone;
-  bool in_cache = false;         // named in snapshots
+  bool in_cache = false;  // named in snapshots
   NetnsRef netns;
-  std::string netns_path;        // told by the runtime at ADD
+  std::string netns_path;  // told by the runtime at ADD
   NetnsId netns_id;
   std::vector<base::IpAddr> set_ips;  // what the host set should hold for it
   PodRuleInput rules;
   bool has_listing = false;
-  std::string listing;           // what the kernel showed right after the rules were made
+  std::string listing;  // what the kernel showed right after the rules were made
 
   bool dirty = false;
   bool driving = false;
-  bool busy = false;             // a flow is running; others wait for `released`
+  bool busy = false;  // a flow is running; others wait for `released`
   base::Duration backoff{0};
   async::Event wake;
   async::Event released;

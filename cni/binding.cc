@@ -57,7 +57,8 @@ std::string encode_binding(const PodBinding& binding) {
 base::Result<PodBinding> parse_binding(const std::string& text) {
   try {
     const YAML::Node root = YAML::Load(text);
-    if (!root.IsMap() || root["kind"].as<std::string>("") != "PodBinding") return base::fail(base::Code::kInvalid, "not a PodBinding");
+    if (!root.IsMap() || root["kind"].as<std::string>("") != "PodBinding")
+      return base::fail(base::Code::kInvalid, "not a PodBinding");
     PodBinding binding;
     binding.name = root["metadata"]["name"].as<std::string>();
     binding.name_space = root["metadata"]["namespace"].as<std::string>();
@@ -65,7 +66,8 @@ base::Result<PodBinding> parse_binding(const std::string& text) {
     binding.uid = spec["uid"].as<std::string>("");
     binding.node = spec["node"].as<std::string>("");
     const auto redirection = spec["redirection"].as<std::string>();
-    if (redirection != "enabled" && redirection != "pending") return base::fail(base::Code::kInvalid, "unknown redirection " + redirection);
+    if (redirection != "enabled" && redirection != "pending")
+      return base::fail(base::Code::kInvalid, "unknown redirection " + redirection);
     binding.redirection = redirection == "enabled" ? Redirection::kEnabled : Redirection::kPending;
     for (const auto& item : spec["ips"]) {
       auto ip = base::IpAddr::parse(item.as<std::string>());
@@ -78,7 +80,8 @@ base::Result<PodBinding> parse_binding(const std::string& text) {
   }
 }
 
-base::Result<std::string> BindingStore::path_of(const std::string& name_space, const std::string& name) const {
+base::Result<std::string> BindingStore::path_of(const std::string& name_space,
+                                                const std::string& name) const {
   if (!plain_name(name_space) || !plain_name(name)) {
     return base::fail(base::Code::kInvalid, "'" + name_space + "/" + name + "' is not a name of a pod");
   }
@@ -114,11 +117,13 @@ base::Result<> BindingStore::write(const PodBinding& binding) const {
   return write_file_atomically(*path, text, 0644);
 }
 
-base::Result<> BindingStore::remove(const std::string& name_space, const std::string& name, const std::string& uid) const {
+base::Result<> BindingStore::remove(const std::string& name_space, const std::string& name,
+                                    const std::string& uid) const {
   auto path = path_of(name_space, name);
   if (!path) return base::fail(path.error());
   auto text = read_small_file(*path, 64 * 1024);
-  if (!text) return text.error().code() == base::Code::kNotFound ? base::Result<>{} : base::fail(text.error());
+  if (!text)
+    return text.error().code() == base::Code::kNotFound ? base::Result<>{} : base::fail(text.error());
   auto binding = parse_binding(*text);
   if (binding && (binding->uid != uid || binding->node != node_)) return {};
   return remove_file(*path);
@@ -134,10 +139,15 @@ base::Result<std::vector<SeenPod>> SeenPods::load() const {
     auto text = read_small_file(directory_ + "/" + name, 64 * 1024);
     if (!text) continue;
     auto json = nlohmann::json::parse(*text, nullptr, false);
-    auto get = [&](const char* key) { return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string(); };
-    auto number = [&](const char* key) -> uint64_t { return json.contains(key) && json[key].is_number_unsigned() ? json[key].get<uint64_t>() : 0; };
+    auto get = [&](const char* key) {
+      return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string();
+    };
+    auto number = [&](const char* key) -> uint64_t {
+      return json.contains(key) && json[key].is_number_unsigned() ? json[key].get<uint64_t>() : 0;
+    };
     if (!json.is_object()) continue;
-    SeenPod pod{get("uid"), get("name"), get("namespace"), get("netns"), {number("device"), number("inode")}, {}};
+    SeenPod pod{get("uid"), get("name"), get("namespace"), get("netns"), {number("device"), number("inode")},
+                {}};
     if (json.contains("ips") && json["ips"].is_array()) {
       for (const auto& item : json["ips"]) {
         auto ip = base::IpAddr::parse(item.is_string() ? item.get<std::string>() : "");
@@ -150,10 +160,14 @@ base::Result<std::vector<SeenPod>> SeenPods::load() const {
 }
 
 base::Result<> SeenPods::write(const SeenPod& pod) const {
-  if (!valid_uid(pod.uid)) return base::fail(base::Code::kInvalid, "a pod's UID is not one: " + pod.uid.substr(0, 100));
-  nlohmann::json json{{"uid", pod.uid},       {"name", pod.name},
-                      {"namespace", pod.name_space}, {"netns", pod.netns_path},
-                      {"device", pod.netns_id.device}, {"inode", pod.netns_id.inode}};
+  if (!valid_uid(pod.uid))
+    return base::fail(base::Code::kInvalid, "a pod's UID is not one: " + pod.uid.substr(0, 100));
+  nlohmann::json json{{"uid", pod.uid},
+                      {"name", pod.name},
+                      {"namespace", pod.name_space},
+                      {"netns", pod.netns_path},
+                      {"device", pod.netns_id.device},
+                      {"inode", pod.netns_id.inode}};
   json["ips"] = nlohmann::json::array();
   for (const auto& ip : pod.ips) json["ips"].push_back(ip.to_string());
   const std::string text = json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";

@@ -31,7 +31,8 @@ base::Result<PodBinding> parse_binding(const std::string& text);
 // BindingStore: DIR/bindings/<namespace>_<pod>.yaml. Files of other nodes are never touched.
 class BindingStore {
  public:
-  BindingStore(std::string directory, std::string node) : directory_(std::move(directory)), node_(std::move(node)) {}
+  BindingStore(std::string directory, std::string node)
+      : directory_(std::move(directory)), node_(std::move(node)) {}
   // Creates the directory if needed and reads this node's bindings; bad files go to `bad`.
   base::Result<std::vector<PodBinding>> load(std::vector<std::string>* bad) const;
   base::Result<> write(const PodBinding& binding) const;

@@ -88,8 +88,8 @@ bool valid_dns(const Json& object) {
   if (at == object.end() || at->is_null()) return true;
   std::string domain;
   std::vector<std::string> list;
-  return at->is_object() && read(*at, "domain", domain) && read(*at, "nameservers", list) && read(*at, "search", list) &&
-         read(*at, "options", list);
+  return at->is_object() && read(*at, "domain", domain) && read(*at, "nameservers", list) &&
+         read(*at, "search", list) && read(*at, "options", list);
 }
 
 // 0.1.0 and 0.2.0: one address of each family under ip4 and ip6.
@@ -122,7 +122,8 @@ bool parse_new_result(const Json& result, std::vector<CniAddress>& into) {
     if (!ips->is_array()) return false;
     for (const auto& item : *ips) {
       CniAddress address;
-      if (!item.is_object() || !item.contains("address") || !parse_address(item["address"], address)) return false;
+      if (!item.is_object() || !item.contains("address") || !parse_address(item["address"], address))
+        return false;
       auto index = item.find("interface");
       if (index != item.end() && !index->is_null()) {
         if (!index->is_number_integer()) return false;
@@ -135,8 +136,12 @@ bool parse_new_result(const Json& result, std::vector<CniAddress>& into) {
   return valid_routes(result) && valid_dns(result);
 }
 
-bool truthy(std::string_view text) { return text == "1" || text == "true" || text == "True" || text == "TRUE" || text == "t" || text == "T"; }
-bool falsy(std::string_view text) { return text == "0" || text == "false" || text == "False" || text == "FALSE" || text == "f" || text == "F"; }
+bool truthy(std::string_view text) {
+  return text == "1" || text == "true" || text == "True" || text == "TRUE" || text == "t" || text == "T";
+}
+bool falsy(std::string_view text) {
+  return text == "0" || text == "false" || text == "False" || text == "FALSE" || text == "f" || text == "F";
+}
 
 CniResult<NetworkConfig> parse_previous(NetworkConfig config, const Json& json) {
   auto previous = json.find("prevResult");
@@ -146,9 +151,11 @@ CniResult<NetworkConfig> parse_previous(NetworkConfig config, const Json& json) 
     result = *previous;
     config.has_previous = true;
     const bool old_form = compare_versions(config.version, "0.3.0") < 0;
-    const bool good = old_form ? parse_old_result(result, config.addresses) : parse_new_result(result, config.addresses);
+    const bool good =
+        old_form ? parse_old_result(result, config.addresses) : parse_new_result(result, config.addresses);
     if (!good) {
-      return error(CniCode::kDecode, fmt::format("prevResult is not a result of CNI version {}", config.version));
+      return error(CniCode::kDecode,
+                   fmt::format("prevResult is not a result of CNI version {}", config.version));
     }
   }
   result["cniVersion"] = config.version;
@@ -165,7 +172,8 @@ std::string CniError::to_json() const {
 }
 
 const std::vector<std::string>& supported_versions() {
-  static const std::vector<std::string> kVersions{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
+  static const std::vector<std::string> kVersions{"0.1.0", "0.2.0", "0.3.0", "0.3.1",
+                                                  "0.4.0", "1.0.0", "1.1.0"};
   return kVersions;
 }
 
@@ -176,9 +184,11 @@ int compare_versions(std::string_view a, std::string_view b) {
 }
 
 CniResult<NetworkConfig> NetworkConfig::parse(std::string_view text) {
-  if (text.size() > kBytesMax) return error(CniCode::kDecode, "the network configuration on stdin is above 1 MiB");
+  if (text.size() > kBytesMax)
+    return error(CniCode::kDecode, "the network configuration on stdin is above 1 MiB");
   Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object()) return error(CniCode::kDecode, "the network configuration on stdin is not a JSON object");
+  if (!json.is_object())
+    return error(CniCode::kDecode, "the network configuration on stdin is not a JSON object");
   NetworkConfig config;
   std::string version;
   if (!read(json, "cniVersion", version)) return error(CniCode::kDecode, "cniVersion is not a string");
@@ -190,9 +200,11 @@ CniResult<NetworkConfig> NetworkConfig::parse(std::string_view text) {
   }
   if (!read(json, "name", config.name)) return error(CniCode::kDecode, "name is not a string");
   if (config.name.empty()) return error(CniCode::kInvalidConfig, "missing network name");
-  if (!valid_container_id(config.name)) return error(CniCode::kInvalidConfig, "invalid characters in network name");
+  if (!valid_container_id(config.name))
+    return error(CniCode::kInvalidConfig, "invalid characters in network name");
   if (!read(json, "plugin_log_level", config.log_level) || !read(json, "cni_agent_run_dir", config.run_dir) ||
-      !read(json, "pod_namespace", config.pod_namespace) || !read(json, "culvert_directory", config.directory) ||
+      !read(json, "pod_namespace", config.pod_namespace) ||
+      !read(json, "culvert_directory", config.directory) ||
       !read(json, "ambient_enabled", config.ambient_enabled) ||
       !read(json, "exclude_namespaces", config.exclude_namespaces)) {
     return error(CniCode::kDecode, "a key of the istio-cni configuration has the wrong type");
@@ -215,7 +227,8 @@ CniResult<CniArgs> CniArgs::parse(std::string_view text) {
     const std::string_view key = pair.substr(0, equals);
     const std::string value(pair.substr(equals + 1));
     if (key == "IgnoreUnknown") {
-      if (!truthy(value) && !falsy(value)) return error(CniCode::kOwn, "CNI_ARGS: IgnoreUnknown is not a boolean");
+      if (!truthy(value) && !falsy(value))
+        return error(CniCode::kOwn, "CNI_ARGS: IgnoreUnknown is not a boolean");
       args.ignore_unknown = truthy(value);
     } else if (key == "K8S_POD_NAME") {
       args.pod_name = value;
@@ -236,9 +249,12 @@ CniResult<CniArgs> CniArgs::parse(std::string_view text) {
 }
 
 bool valid_container_id(std::string_view text) {
-  auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
+  auto plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
   if (text.empty() || !plain(text.front())) return false;
-  return std::all_of(text.begin(), text.end(), [&](char c) { return plain(c) || c == '_' || c == '.' || c == '-'; });
+  return std::all_of(text.begin(), text.end(),
+                     [&](char c) { return plain(c) || c == '_' || c == '.' || c == '-'; });
 }
 
 bool valid_ifname(std::string_view text) {
@@ -260,7 +276,8 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
-std::string encode_add_event(const std::string& netns, const CniArgs& args, const std::vector<CniAddress>& addresses) {
+std::string encode_add_event(const std::string& netns, const CniArgs& args,
+                             const std::vector<CniAddress>& addresses) {
   Json ips = nullptr;
   for (const auto& address : addresses) {
     std::string mask(static_cast<size_t>(address.ip.bits()) / 8, '\0');
@@ -272,13 +289,16 @@ std::string encode_add_event(const std::string& netns, const CniArgs& args, cons
                    {"Address", {{"IP", address.ip.to_string()}, {"Mask", base64(mask)}}},
                    {"Gateway", address.gateway}});
   }
-  Json event{{"Netns", netns}, {"PodName", args.pod_name}, {"PodNamespace", args.pod_namespace}, {"IPs", ips}};
+  Json event{
+      {"Netns", netns}, {"PodName", args.pod_name}, {"PodNamespace", args.pod_namespace}, {"IPs", ips}};
   if (!args.pod_uid.empty()) event["K8S_POD_UID"] = args.pod_uid;
   return event.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 base::Result<AddEvent> parse_add_event(std::string_view text) {
-  auto fail = [](const char* why) { return base::fail(base::Code::kInvalid, std::string("CNI event: ") + why); };
+  auto fail = [](const char* why) {
+    return base::fail(base::Code::kInvalid, std::string("CNI event: ") + why);
+  };
   if (text.empty()) return fail("empty body");
   if (text.size() > AddEvent::kBytesMax) return fail("body above 1 MiB");
   Json json = Json::parse(text, nullptr, false);
@@ -293,11 +313,13 @@ base::Result<AddEvent> parse_add_event(std::string_view text) {
   }
   auto ips = json.find("IPs");
   if (ips == json.end() || ips->is_null()) return event;
-  if (!ips->is_array() || ips->size() > AddEvent::kAddressesMax) return fail("IPs is not an array of at most 64");
+  if (!ips->is_array() || ips->size() > AddEvent::kAddressesMax)
+    return fail("IPs is not an array of at most 64");
   for (const auto& item : *ips) {
     auto address = item.is_object() ? item.find("Address") : item.end();
     std::string ip_text;
-    if (!item.is_object() || address == item.end() || !address->is_object() || !read(*address, "IP", ip_text)) {
+    if (!item.is_object() || address == item.end() || !address->is_object() ||
+        !read(*address, "IP", ip_text)) {
       return fail("an entry of IPs has no address");
     }
     auto ip = base::IpAddr::parse(ip_text);

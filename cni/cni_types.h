@@ -91,7 +91,8 @@ struct AddEvent {
   std::string pod_uid;
   std::vector<base::IpAddr> ips;
 };
-std::string encode_add_event(const std::string& netns, const CniArgs& args, const std::vector<CniAddress>& addresses);
+std::string encode_add_event(const std::string& netns, const CniArgs& args,
+                             const std::vector<CniAddress>& addresses);
 base::Result<AddEvent> parse_add_event(std::string_view text);
 
 std::string base64(std::string_view bytes);

@@ -11,7 +11,9 @@ namespace {
 // Keeps the order of keys: other components' files stay as their authors wrote them.
 using Json = nlohmann::ordered_json;
 
-std::string text_of(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string text_of(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 bool has_text(const Json& object, const char* key) {
   auto at = object.find(key);
@@ -61,7 +63,8 @@ std::string plugin_entry_json(const PluginEntry& entry) {
   json["ambient_enabled"] = entry.ambient_enabled;
   Json selectors = Json::parse(entry.selectors_json, nullptr, false);
   json["enablement_selectors"] = selectors.is_array() ? selectors : Json::array();
-  json["exclude_namespaces"] = entry.exclude_namespaces.empty() ? Json(nullptr) : Json(entry.exclude_namespaces);
+  json["exclude_namespaces"] =
+      entry.exclude_namespaces.empty() ? Json(nullptr) : Json(entry.exclude_namespaces);
   json["pod_namespace"] = entry.pod_namespace;
   json["native_nftables"] = entry.native_nftables;
   json["enable_ambient_detection_retry"] = entry.detection_retry;
@@ -90,7 +93,8 @@ base::Result<std::string> merge_conflist(std::string_view existing, std::string_
   Json kept = Json::array();
   bool removed = false;
   for (auto& plugin : *plugins) {
-    if (!plugin.is_object()) return base::fail(base::Code::kInvalid, "CNI configuration: a plugin is not an object");
+    if (!plugin.is_object())
+      return base::fail(base::Code::kInvalid, "CNI configuration: a plugin is not an object");
     if (!removed && is_ours(plugin)) {
       removed = true;
       continue;
@@ -106,12 +110,14 @@ base::Result<std::string> remove_from_conflist(std::string_view existing) {
   auto json = parse_object(existing);
   if (!json) return base::fail(std::move(json.error()).wrap("CNI configuration"));
   auto plugins = json->find("plugins");
-  if (plugins == json->end() || !plugins->is_array()) return base::fail(base::Code::kNotFound, "no list of plugins");
+  if (plugins == json->end() || !plugins->is_array())
+    return base::fail(base::Code::kNotFound, "no list of plugins");
   Json kept = Json::array();
   for (const auto& plugin : *plugins) {
     if (!is_ours(plugin)) kept.push_back(plugin);
   }
-  if (kept.size() == plugins->size()) return base::fail(base::Code::kNotFound, "istio-cni is not in the list");
+  if (kept.size() == plugins->size())
+    return base::fail(base::Code::kNotFound, "istio-cni is not in the list");
   *plugins = std::move(kept);
   return text_of(*json);
 }
@@ -142,7 +148,8 @@ base::Result<> check_candidate(std::string_view text, bool is_list) {
   }
   if (!has_text(*json, "name")) return fail("the list has no name");
   auto plugins = json->find("plugins");
-  if (plugins == json->end() || !plugins->is_array() || plugins->empty()) return fail("the list has no plugins");
+  if (plugins == json->end() || !plugins->is_array() || plugins->empty())
+    return fail("the list has no plugins");
   for (const auto& plugin : *plugins) {
     if (!plugin.is_object() || !has_text(plugin, "type")) return fail("a plugin has no type");
   }

@@ -18,7 +18,12 @@ class DirectoryPods final : public PodSource {
         node_(std::move(node)),
         source_(loop, log, directory),
         // Posted from the watch's thread, which ends before this object does.
-        watch_(directory, [this] { loop_.post([alive = std::weak_ptr<bool>(alive_), this] { if (alive.lock()) source_.changed(); }); }),
+        watch_(directory,
+               [this] {
+                 loop_.post([alive = std::weak_ptr<bool>(alive_), this] {
+                   if (alive.lock()) source_.changed();
+                 });
+               }),
         scope_(loop) {}
   ~DirectoryPods() override { watch_.stop(); }
 
@@ -32,11 +37,13 @@ class DirectoryPods final : public PodSource {
   static async::Task<void> run(DirectoryPods& pods) {
     while (true) {
       if (auto watching = pods.watch_.start(); !watching) {
-        pods.log_.warn("cni-agent", "changes of the manifest directory are seen late", {base::Field::text("error", watching.error().message())});
+        pods.log_.warn("cni-agent", "changes of the manifest directory are seen late",
+                       {base::Field::text("error", watching.error().message())});
       }
       auto read = pods.source_.start();
       if (read) break;
-      pods.log_.error("cni-agent", "the manifest directory cannot be read, trying again", {base::Field::text("error", read.error().message())});
+      pods.log_.error("cni-agent", "the manifest directory cannot be read, trying again",
+                      {base::Field::text("error", read.error().message())});
       pods.watch_.stop();
       co_await async::sleep_for(pods.loop_, kRetry);
     }
@@ -61,7 +68,8 @@ class DirectoryPods final : public PodSource {
 
 Cluster cluster_of(const kube::Objects& objects, const std::string& node) {
   Cluster cluster;
-  for (const auto& [name, name_space] : objects.namespaces) cluster.namespaces[name_space->meta.name] = name_space->meta.labels;
+  for (const auto& [name, name_space] : objects.namespaces)
+    cluster.namespaces[name_space->meta.name] = name_space->meta.labels;
   for (const auto& [key, pod] : objects.pods) {
     if (pod->node != node) continue;
     PodInfo info;
@@ -85,7 +93,8 @@ Cluster cluster_of(const kube::Objects& objects, const std::string& node) {
   return cluster;
 }
 
-std::unique_ptr<PodSource> make_directory_pods(async::Loop& loop, base::Log& log, std::string directory, std::string node) {
+std::unique_ptr<PodSource> make_directory_pods(async::Loop& loop, base::Log& log, std::string directory,
+                                               std::string node) {
   return std::make_unique<DirectoryPods>(loop, log, std::move(directory), std::move(node));
 }
 

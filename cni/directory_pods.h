@@ -14,6 +14,7 @@ namespace culvert::cni {
 // Pure: what the agent needs of a set of objects. Unusable addresses are left out.
 Cluster cluster_of(const kube::Objects& objects, const std::string& node);
 
-std::unique_ptr<PodSource> make_directory_pods(async::Loop& loop, base::Log& log, std::string directory, std::string node);
+std::unique_ptr<PodSource> make_directory_pods(async::Loop& loop, base::Log& log, std::string directory,
+                                               std::string node);
 
 }  // namespace culvert::cni

@@ -15,7 +15,9 @@ constexpr std::string_view kSidecarStatus = "sidecar.istio.io/status";
 base::Result<Selector> parse_selector(const YAML::Node& node) {
   Selector selector;
   if (!node || node.IsNull()) return selector;
-  auto fail = [](std::string why) { return base::fail(base::Code::kInvalid, "label selector: " + std::move(why)); };
+  auto fail = [](std::string why) {
+    return base::fail(base::Code::kInvalid, "label selector: " + std::move(why));
+  };
   if (!node.IsMap()) return fail("not a mapping");
   for (const auto& item : node) {
     const auto key = item.first.as<std::string>();
@@ -43,7 +45,8 @@ base::Result<Selector> parse_selector(const YAML::Node& node) {
     } else {
       return fail("unknown operator " + op);
     }
-    if (listed == requirement.values.empty()) return fail(fmt::format("operator {} with {} values", op, requirement.values.size()));
+    if (listed == requirement.values.empty())
+      return fail(fmt::format("operator {} with {} values", op, requirement.values.size()));
     selector.require(std::move(requirement));
   }
   return selector;
@@ -124,7 +127,8 @@ bool Enrolment::excluded(std::string_view name_space) const {
 }
 
 bool Enrolment::should_be_enabled(const PodInfo& pod, const Labels& namespace_labels) const {
-  if (pod.host_network || pod.annotations.contains(std::string(kSidecarStatus)) || excluded(pod.name_space)) return false;
+  if (pod.host_network || pod.annotations.contains(std::string(kSidecarStatus)) || excluded(pod.name_space))
+    return false;
   return std::any_of(pairs_.begin(), pairs_.end(), [&](const SelectorPair& pair) {
     return pair.pod.matches(pod.labels) && pair.name_space.matches(namespace_labels);
   });

@@ -74,7 +74,7 @@ base::Result<std::vector<std::string>> list_files(const std::string& directory) 
   std::vector<std::string> names;
   while (const dirent* entry = ::readdir(dir.get())) {
     const std::string name = entry->d_name;
-    struct stat info {};
+    struct stat info{};
     if (::stat((directory + "/" + name).c_str(), &info) == 0 && S_ISREG(info.st_mode)) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
@@ -82,15 +82,17 @@ base::Result<std::vector<std::string>> list_files(const std::string& directory) 
 }
 
 base::Result<> make_directories(const std::string& path, mode_t mode) {
-  for (size_t slash = path.find('/', 1); ; slash = path.find('/', slash + 1)) {
+  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
-    if (::mkdir(part.c_str(), mode) != 0 && errno != EEXIST) return base::fail(base::Error::from_errno(errno, "create directory " + part));
+    if (::mkdir(part.c_str(), mode) != 0 && errno != EEXIST)
+      return base::fail(base::Error::from_errno(errno, "create directory " + part));
     if (slash == std::string::npos) return {};
   }
 }
 
 base::Result<> remove_file(const std::string& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return base::fail(base::Error::from_errno(errno, "delete " + path));
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    return base::fail(base::Error::from_errno(errno, "delete " + path));
   return {};
 }
 

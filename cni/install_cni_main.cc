@@ -27,7 +27,8 @@ int main(int argc, char** argv, char** environment) {
   auto filter = base::LogFilter::parse(config->log_filter);
   if (!filter) return std::fprintf(stderr, "LOG_LEVEL: %s\n", filter.error().message().c_str()), 1;
   auto clock = [] { return std::chrono::time_point_cast<base::Duration>(std::chrono::system_clock::now()); };
-  base::LineLog log(*filter, base::LogFormat::kPlain, clock, [](std::string line) { std::fwrite(line.data(), 1, line.size(), stderr); });
+  base::LineLog log(*filter, base::LogFormat::kPlain, clock,
+                    [](std::string line) { std::fwrite(line.data(), 1, line.size(), stderr); });
   if (command == "uninstall") {
     auto done = cni::uninstall(*config, log);
     if (!done) std::fprintf(stderr, "install-cni: %s\n", done.error().message().c_str());

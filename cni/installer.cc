@@ -26,12 +26,12 @@ std::string sibling(const std::string& name) {
 }
 
 bool exists(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(path.c_str(), &info) == 0;
 }
 
 mode_t mode_of(const std::string& path, mode_t fallback) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(path.c_str(), &info) == 0 ? info.st_mode & 07777 : fallback;
 }
 
@@ -51,7 +51,8 @@ base::Result<std::string> Installer::choose_primary() const {
     auto text = read_small_file(options_.net_dir + "/" + name);
     auto good = text ? check_candidate(*text, is_list_name(name)) : base::Result<>(base::fail(text.error()));
     if (good) return name;
-    log_.warn(kTarget, "CNI configuration skipped", {base::Field::text("file", name), base::Field::text("reason", good.error().message())});
+    log_.warn(kTarget, "CNI configuration skipped",
+              {base::Field::text("file", name), base::Field::text("reason", good.error().message())});
   }
   return base::fail(base::Code::kNotFound, "no valid CNI configuration in " + options_.net_dir + " yet");
 }
@@ -68,22 +69,28 @@ base::Result<> Installer::copy_binaries() {
     // An equal file is left alone: its inode may be running.
     auto present = read_small_file(target, 256 << 20);
     if (!present || *present != *bytes) {
-      auto written = write_file_atomically(target, *bytes, mode_of(options_.source_dir + "/" + name, 0755) | 0555);
+      auto written =
+          write_file_atomically(target, *bytes, mode_of(options_.source_dir + "/" + name, 0755) | 0555);
       if (!written) {
         const bool read_only = written.error().os_errno() == EROFS;
-        return base::fail(std::move(written.error()).wrap(read_only ? "the plugin directory is read-only: set cniBinDir for this platform" : "copy the plugin"));
+        return base::fail(std::move(written.error())
+                              .wrap(read_only
+                                        ? "the plugin directory is read-only: set cniBinDir for this platform"
+                                        : "copy the plugin"));
       }
     }
     found |= name == kPluginType;
   }
-  if (!found) return base::fail(base::Code::kNotFound, "no binary istio-cni in " + options_.source_dir + " to install");
+  if (!found)
+    return base::fail(base::Code::kNotFound, "no binary istio-cni in " + options_.source_dir + " to install");
   return {};
 }
 
 base::Result<> Installer::write_config() {
   const std::string ours = entry();
   if (!options_.chained) {
-    config_path_ = options_.net_dir + "/" + (options_.conf_name.empty() ? "YYY-istio-cni.conf" : options_.conf_name);
+    config_path_ =
+        options_.net_dir + "/" + (options_.conf_name.empty() ? "YYY-istio-cni.conf" : options_.conf_name);
     auto present = read_small_file(config_path_);
     if (present && *present == ours) return {};
     return write_file_atomically(config_path_, ours, options_.group_read ? 0640 : 0600);
@@ -101,7 +108,8 @@ base::Result<> Installer::write_config() {
     auto merged = merge_conflist(*text, ours);
     if (!merged) return base::fail(merged.error());
     if (*primary < options_.owned_name) {
-      log_.warn(kTarget, "the primary CNI configuration sorts before ours: pods can bypass the mesh", {base::Field::text("file", *primary)});
+      log_.warn(kTarget, "the primary CNI configuration sorts before ours: pods can bypass the mesh",
+                {base::Field::text("file", *primary)});
     }
     return write_file_atomically(config_path_, *merged, fresh_mode);
   }
@@ -127,7 +135,8 @@ base::Result<> Installer::install() {
 
 base::Result<> Installer::check() const {
   if (config_path_.empty()) return base::fail(base::Code::kNotFound, "not installed yet");
-  if (!exists(options_.bin_dir + "/" + std::string(kPluginType))) return base::fail(base::Code::kNotFound, "the plugin binary is gone");
+  if (!exists(options_.bin_dir + "/" + std::string(kPluginType)))
+    return base::fail(base::Code::kNotFound, "the plugin binary is gone");
   auto text = read_small_file(config_path_);
   if (!text) return base::fail(text.error());
   if (!options_.chained) {
@@ -136,10 +145,12 @@ base::Result<> Installer::check() const {
   }
   auto primary = choose_primary();
   if (!primary) return base::fail(primary.error());
-  if (!conflist_holds(*text, entry())) return base::fail(base::Code::kInvalid, "our entry in " + config_path_ + " is missing or was changed");
+  if (!conflist_holds(*text, entry()))
+    return base::fail(base::Code::kInvalid, "our entry in " + config_path_ + " is missing or was changed");
   if (options_.owned) {
     auto theirs = read_small_file(options_.net_dir + "/" + *primary);
-    if (theirs && !conflist_covers(*text, *theirs)) return base::fail(base::Code::kInvalid, "the primary CNI configuration has other plugins now");
+    if (theirs && !conflist_covers(*text, *theirs))
+      return base::fail(base::Code::kInvalid, "the primary CNI configuration has other plugins now");
     return {};
   }
   if (options_.net_dir + "/" + *primary != config_path_) {
@@ -154,7 +165,8 @@ base::Result<> Installer::uninstall() {
     if (!result && outcome) outcome = std::move(result);
   };
   if (!options_.chained) {
-    keep_first(remove_file(options_.net_dir + "/" + (options_.conf_name.empty() ? "YYY-istio-cni.conf" : options_.conf_name)));
+    keep_first(remove_file(options_.net_dir + "/" +
+                           (options_.conf_name.empty() ? "YYY-istio-cni.conf" : options_.conf_name)));
   } else if (options_.owned) {
     keep_first(remove_file(options_.net_dir + "/" + options_.owned_name));
   } else if (auto names = list_files(options_.net_dir)) {
@@ -219,9 +231,11 @@ void InstallerWatch::run() {
     bool changed = false;
     if (last_pass != Clock::time_point::min() && Clock::now() - last_pass < kFreePassEvery) {
       if (++busy_passes > 5) {
-        log_.warn(kTarget, installer_.config_path().find("cilium") == std::string::npos
-                               ? "something else keeps changing the CNI configuration"
-                               : "something else keeps changing the CNI configuration: set cni.exclusive=false in Cilium");
+        log_.warn(
+            kTarget,
+            installer_.config_path().find("cilium") == std::string::npos
+                ? "something else keeps changing the CNI configuration"
+                : "something else keeps changing the CNI configuration: set cni.exclusive=false in Cilium");
         if (!wait_change(-1, 1000, &changed)) return;
       }
     } else {
@@ -237,7 +251,8 @@ void InstallerWatch::run() {
       status_.ready.store(true);
     } else if (good.error().code() != base::Code::kNotFound) {
       status_.config_failures.fetch_add(1);
-      log_.warn(kTarget, "installing the CNI plugin failed; trying again", {base::Field::text("error", good.error().message())});
+      log_.warn(kTarget, "installing the CNI plugin failed; trying again",
+                {base::Field::text("error", good.error().message())});
     } else {
       log_.info(kTarget, "waiting", {base::Field::text("for", good.error().message())});
     }

@@ -20,9 +20,9 @@ struct InstallerOptions {
   std::string source_dir = "/opt/cni/bin";
   std::string bin_dir = "/host/opt/cni/bin";
   std::string net_dir = "/host/etc/cni/net.d";
-  std::string conf_name;      // "": the first valid candidate, chosen anew each time ([D])
+  std::string conf_name;  // "": the first valid candidate, chosen anew each time ([D])
   bool chained = true;
-  bool owned = false;         // effective: requested, chained and ambient
+  bool owned = false;  // effective: requested, chained and ambient
   std::string owned_name = "02-istio-cni.conflist";
   bool group_read = false;
   PluginEntry entry;

@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<std::string_view, 1> kHostTables{kNatTable};
 
 std::optional<NetnsId> own_netns_id() {
-  struct stat info {};
+  struct stat info{};
   if (::stat("/proc/self/ns/net", &info) != 0) return std::nullopt;
   return NetnsId{info.st_dev, info.st_ino};
 }
@@ -31,20 +31,25 @@ base::Result<> run_script(const std::string& script) {
 
 }  // namespace
 
-base::Result<NetnsRef> LinuxKernel::open_netns(const std::string& path, const std::vector<base::IpAddr>& ips) {
+base::Result<NetnsRef> LinuxKernel::open_netns(const std::string& path,
+                                               const std::vector<base::IpAddr>& ips) {
   if (!options_.netns_dir.empty() && !path.starts_with(options_.netns_dir + "/")) {
-    return base::fail(base::Code::kDenied, "network namespace path " + path + " is not in " + options_.netns_dir);
+    return base::fail(base::Code::kDenied,
+                      "network namespace path " + path + " is not in " + options_.netns_dir);
   }
   auto netns = Netns::open(options_.netns_prefix + path);
   if (!netns) return netns;
   const NetnsId id = (*netns)->id();
-  if (id == host_netns_id(options_.proc_root) || id == own_netns_id() || (options_.host && id == options_.host->id())) {
-    return base::fail(base::Code::kDenied, "network namespace " + path + " is the host's: no pod rules go there");
+  if (id == host_netns_id(options_.proc_root) || id == own_netns_id() ||
+      (options_.host && id == options_.host->id())) {
+    return base::fail(base::Code::kDenied,
+                      "network namespace " + path + " is the host's: no pod rules go there");
   }
   if (ips.empty()) return netns;
   auto fits = netns_has_address(*netns, ips);
   if (!fits) return base::fail(std::move(fits.error()).wrap("check " + path));
-  if (!*fits) return base::fail(base::Code::kDenied, "network namespace " + path + " has none of the pod's addresses");
+  if (!*fits)
+    return base::fail(base::Code::kDenied, "network namespace " + path + " has none of the pod's addresses");
   return netns;
 }
 
@@ -136,7 +141,8 @@ base::Result<std::vector<SetEntry>> LinuxKernel::list_host_set(bool ipv6) {
 base::Result<> LinuxKernel::upsert_host_set(const std::vector<SetEntry>& entries) {
   std::string script;
   for (const auto& entry : entries) {
-    if (!valid_uid(entry.uid)) return base::fail(base::Code::kInvalid, "a pod's UID is not one: " + entry.uid.substr(0, 100));
+    if (!valid_uid(entry.uid))
+      return base::fail(base::Code::kInvalid, "a pod's UID is not one: " + entry.uid.substr(0, 100));
     script += host_set_upsert(entry.ip, entry.uid);
   }
   if (script.empty()) return {};

@@ -20,7 +20,8 @@ class Kernel {
   virtual ~Kernel() = default;
   // Opens and checks: a network namespace, neither the host's nor ours, with one of `ips` unless
   // `ips` is empty (spec cni 2.8 [D]).
-  virtual base::Result<NetnsRef> open_netns(const std::string& path, const std::vector<base::IpAddr>& ips) = 0;
+  virtual base::Result<NetnsRef> open_netns(const std::string& path,
+                                            const std::vector<base::IpAddr>& ips) = 0;
   virtual base::Result<std::map<std::string, NetnsRef>> scan(const WantedPods& wanted) = 0;
   // Rules and routes; the answer is the listing that a later drift check compares with.
   virtual base::Result<std::string> apply_pod(const NetnsRef& netns, const PodRuleInput& input) = 0;
@@ -93,7 +94,8 @@ class InlineWorker final : public Worker {
 
 // co_await on_worker<T>(loop, worker, work): `work` runs on the worker, its result comes back here.
 template <class T>
-async::Task<base::Result<T>> on_worker(async::Loop& loop, Worker& worker, std::function<base::Result<T>()> work) {
+async::Task<base::Result<T>> on_worker(async::Loop& loop, Worker& worker,
+                                       std::function<base::Result<T>()> work) {
   auto slot = std::make_shared<async::OneShot<base::Result<T>>>(loop);
   worker.run([slot, &loop, work = std::move(work)]() mutable {
     auto result = std::make_shared<base::Result<T>>(work());

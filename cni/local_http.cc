@@ -28,7 +28,8 @@ std::string_view trim(std::string_view text) {
 bool is_our_user(const io::ByteStream& stream) {
   ucred peer{};
   socklen_t size = sizeof(peer);
-  if (stream.splice_fd() < 0 || ::getsockopt(stream.splice_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  if (stream.splice_fd() < 0 || ::getsockopt(stream.splice_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return false;
   return peer.uid == ::geteuid();
 }
 
@@ -57,7 +58,8 @@ base::Result<std::optional<LocalRequest>> parse_local_request(std::string_view b
   const std::string_view line = head.substr(0, head.find("\r\n"));
   const size_t first = line.find(' ');
   const size_t last = line.rfind(' ');
-  if (first == std::string_view::npos || first == last || !line.substr(last + 1).starts_with("HTTP/1.")) return fail("not an HTTP/1 request");
+  if (first == std::string_view::npos || first == last || !line.substr(last + 1).starts_with("HTTP/1."))
+    return fail("not an HTTP/1 request");
   LocalRequest request;
   request.method = std::string(line.substr(0, first));
   const std::string_view target = line.substr(first + 1, last - first - 1);
@@ -75,7 +77,8 @@ base::Result<std::optional<LocalRequest>> parse_local_request(std::string_view b
     if (name == "transfer-encoding") return fail("transfer codings are not accepted here");
     if (name != "content-length") continue;
     auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), length);
-    if (error != std::errc() || end != value.data() + value.size()) return fail("content-length is not a number");
+    if (error != std::errc() || end != value.data() + value.size())
+      return fail("content-length is not a number");
     if (length > LocalHttp::kBodyBytesMax) return fail("the body is above 1 MiB");
   }
   if (bytes.size() < head_end + 4 + length) return std::nullopt;
@@ -92,7 +95,8 @@ async::Task<void> LocalHttp::accept_loop(LocalHttp& server, io::Listener& listen
   while (true) {
     auto accepted = co_await io::accept(listener);
     if (!accepted) {
-      server.log_.warn("cni-agent", "accepting a request failed", {base::Field::text("error", accepted.error().message())});
+      server.log_.warn("cni-agent", "accepting a request failed",
+                       {base::Field::text("error", accepted.error().message())});
       co_await async::sleep_for(server.loop_, std::chrono::milliseconds(100));
       continue;
     }
@@ -118,7 +122,8 @@ async::Task<base::Result<LocalRequest>> LocalHttp::read_request(io::ByteStream& 
 
 async::Task<base::Result<>> LocalHttp::exchange(LocalHttp& server, io::ByteStream& stream) {
   LocalResponse response;
-  auto request = co_await async::with_deadline(server.loop_, async::Deadline::in(server.loop_, kReadLimit), "read the request", read_request(stream));
+  auto request = co_await async::with_deadline(server.loop_, async::Deadline::in(server.loop_, kReadLimit),
+                                               "read the request", read_request(stream));
   if (request) {
     response = co_await server.handler_(std::move(*request));
   } else if (request.error().code() == base::Code::kProtocol) {
@@ -126,8 +131,9 @@ async::Task<base::Result<>> LocalHttp::exchange(LocalHttp& server, io::ByteStrea
   } else {
     co_return base::fail(request.error());
   }
-  const std::string text = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", response.status,
-                                       reason(response.status), response.content_type, response.body.size(), response.body);
+  const std::string text = fmt::format(
+      "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+      response.status, reason(response.status), response.content_type, response.body.size(), response.body);
   auto written = co_await io::write_all(stream, base::as_bytes(text));
   if (!written) co_return written;
   stream.shutdown_write();
@@ -139,9 +145,11 @@ async::Task<base::Result<>> LocalHttp::exchange(LocalHttp& server, io::ByteStrea
 
 async::Task<void> LocalHttp::serve(LocalHttp& server, std::unique_ptr<io::ByteStream> stream) {
   auto deadline = async::Deadline::in(server.loop_, kAnswerLimit);
-  auto done = co_await async::with_deadline(server.loop_, deadline, "answer a request", exchange(server, *stream));
+  auto done =
+      co_await async::with_deadline(server.loop_, deadline, "answer a request", exchange(server, *stream));
   if (!done && done.error().code() == base::Code::kTimeout) {
-    server.log_.debug("cni-agent", "a request took too long", {base::Field::text("error", done.error().message())});
+    server.log_.debug("cni-agent", "a request took too long",
+                      {base::Field::text("error", done.error().message())});
   }
 }
 

@@ -19,15 +19,17 @@ base::Result<NetnsRef> Netns::adopt(base::UniqueFd fd) {
   if (::ioctl(fd.get(), NS_GET_NSTYPE) != CLONE_NEWNET) {
     return base::fail(base::Code::kInvalid, "the descriptor is not a network namespace");
   }
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return base::fail(base::Error::from_errno(errno, "stat a network namespace"));
+  struct stat info{};
+  if (::fstat(fd.get(), &info) != 0)
+    return base::fail(base::Error::from_errno(errno, "stat a network namespace"));
   return NetnsRef(new Netns(std::move(fd), NetnsId{info.st_dev, info.st_ino}));
 }
 
 base::Result<NetnsRef> Netns::open(const std::string& path) {
   if (!path.starts_with('/') || path.size() > 4096 || (path + "/").find("/../") != std::string::npos ||
       path.find('\0') != std::string::npos) {
-    return base::fail(base::Code::kInvalid, "network namespace path '" + path.substr(0, 200) + "' is not absolute and plain");
+    return base::fail(base::Code::kInvalid,
+                      "network namespace path '" + path.substr(0, 200) + "' is not absolute and plain");
   }
   // O_NONBLOCK: a hostile path may name a FIFO.
   base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -49,7 +51,8 @@ base::Result<> run_in_netns(const NetnsRef& netns, const std::function<base::Res
   try {
     std::thread(body).join();
   } catch (const std::system_error& error) {
-    return base::fail(base::Code::kExhausted, std::string("start a thread for namespace work: ") + error.what());
+    return base::fail(base::Code::kExhausted,
+                      std::string("start a thread for namespace work: ") + error.what());
   }
   return outcome;
 }

@@ -17,7 +17,8 @@ using Context = std::unique_ptr<nft_ctx, FreeContext>;
 // A context opens its netlink socket when it is made: it must be made in the right namespace.
 base::Result<Context> make_context(unsigned flags) {
   Context context(nft_ctx_new(NFT_CTX_DEFAULT));
-  if (!context) return base::fail(base::Code::kUnsupported, "libnftables cannot start: is nf_tables in this kernel?");
+  if (!context)
+    return base::fail(base::Code::kUnsupported, "libnftables cannot start: is nf_tables in this kernel?");
   if (nft_ctx_buffer_output(context.get()) != 0 || nft_ctx_buffer_error(context.get()) != 0) {
     return base::fail(base::Code::kExhausted, "libnftables: out of memory");
   }
@@ -43,7 +44,8 @@ base::Result<std::string> run(const std::string& script, unsigned flags) {
   if (!context) return base::fail(context.error());
   if (nft_run_cmd_from_buffer(context->get(), script.c_str()) != 0) {
     std::string why = first_line(nft_ctx_get_error_buffer(context->get()));
-    return base::fail(code_of(why), fmt::format("nftables refused the rules: {}", why.empty() ? "no reason given" : why));
+    return base::fail(code_of(why),
+                      fmt::format("nftables refused the rules: {}", why.empty() ? "no reason given" : why));
   }
   const char* output = nft_ctx_get_output_buffer(context->get());
   return std::string(output ? output : "");
@@ -56,7 +58,8 @@ base::Result<std::string> nft_run(const std::string& script, bool json) {
 }
 
 base::Result<std::string> nft_list_tables(std::span<const std::string_view> tables, bool terse) {
-  const unsigned flags = NFT_CTX_OUTPUT_NUMERIC_ALL | NFT_CTX_OUTPUT_STATELESS | (terse ? NFT_CTX_OUTPUT_TERSE : 0u);
+  const unsigned flags =
+      NFT_CTX_OUTPUT_NUMERIC_ALL | NFT_CTX_OUTPUT_STATELESS | (terse ? NFT_CTX_OUTPUT_TERSE : 0u);
   std::string all;
   for (std::string_view table : tables) {
     auto text = run(fmt::format("list table inet {}\n", table), flags);

@@ -45,7 +45,7 @@ void PluginLog::write(base::Level level, std::string_view target, std::string_vi
 void PluginLog::append_to_file(const std::string& line) {
   if (run_dir_.empty()) return;
   const std::string path = run_dir_ + "/istio-cni.log";
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) == 0 && static_cast<size_t>(info.st_size) > kFileBytesMax) {
     (void)::rename(path.c_str(), (path + ".1").c_str());
   }
@@ -56,7 +56,7 @@ void PluginLog::append_to_file(const std::string& line) {
 
 void PluginLog::flush() {
   const std::string socket = run_dir_ + "/log.sock";
-  struct stat info {};
+  struct stat info{};
   if (run_dir_.empty() || lines_.empty() || ::stat(socket.c_str(), &info) != 0) return;
   nlohmann::json batch = lines_;
   (void)post_unix(socket, "/log", batch.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),

@@ -32,21 +32,24 @@ std::string read_stdin() {
 }
 
 bool is_own_netns(const std::string& path) {
-  struct stat own {}, other {};
-  return ::stat("/proc/self/ns/net", &own) == 0 && ::stat(path.c_str(), &other) == 0 && own.st_dev == other.st_dev &&
-         own.st_ino == other.st_ino;
+  struct stat own{}, other{};
+  return ::stat("/proc/self/ns/net", &own) == 0 && ::stat(path.c_str(), &other) == 0 &&
+         own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
 }  // namespace
 
 int main() {
   cni::PluginLog log;
-  cni::PluginEnvironment environment{env("CNI_COMMAND"), env("CNI_CONTAINERID"), env("CNI_NETNS"), env("CNI_IFNAME"),
-                                     env("CNI_ARGS"),    env("CNI_PATH"),        env("CNI_NETNS_OVERRIDE")};
+  cni::PluginEnvironment environment{env("CNI_COMMAND"),       env("CNI_CONTAINERID"), env("CNI_NETNS"),
+                                     env("CNI_IFNAME"),        env("CNI_ARGS"),        env("CNI_PATH"),
+                                     env("CNI_NETNS_OVERRIDE")};
   cni::PluginHooks hooks;
   hooks.read_stdin = read_stdin;
   hooks.is_own_netns = is_own_netns;
-  hooks.configured = [&log](const cni::NetworkConfig& config) { log.configure(config.run_dir, config.log_level); };
+  hooks.configured = [&log](const cni::NetworkConfig& config) {
+    log.configure(config.run_dir, config.log_level);
+  };
   hooks.post_add = [](const std::string& socket, const std::string& body) {
     return cni::post_unix(socket, "/cmdadd", body, std::chrono::seconds(5));
   };
@@ -54,7 +57,8 @@ int main() {
   try {
     outcome = cni::run_plugin(environment, hooks, log);
   } catch (const std::exception& error) {
-    outcome = {1, cni::CniError{cni::CniCode::kOwn, "istio-cni failed unexpectedly", error.what()}.to_json(), ""};
+    outcome = {1, cni::CniError{cni::CniCode::kOwn, "istio-cni failed unexpectedly", error.what()}.to_json(),
+               ""};
   }
   std::cerr << outcome.notice;
   std::cout << outcome.output << std::flush;

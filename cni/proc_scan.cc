@@ -81,7 +81,7 @@ std::optional<CgroupIdentity> parse_path(std::string_view path) {
 }
 
 std::optional<NetnsId> netns_id_at(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return std::nullopt;
   return NetnsId{info.st_dev, info.st_ino};
 }
@@ -107,10 +107,12 @@ base::Result<std::optional<CgroupIdentity>> parse_cgroup(std::string_view text) 
     if (line.empty()) continue;
     const size_t first = line.find(':');
     const size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
-    if (second == std::string_view::npos) return base::fail(base::Code::kInvalid, "a cgroup line has fewer than three fields");
+    if (second == std::string_view::npos)
+      return base::fail(base::Code::kInvalid, "a cgroup line has fewer than three fields");
     auto identity = parse_path(line.substr(second + 1));
     if (!identity) continue;
-    if (found && *found != *identity) return base::fail(base::Code::kInvalid, "cgroup lines name different pods or containers");
+    if (found && *found != *identity)
+      return base::fail(base::Code::kInvalid, "cgroup lines name different pods or containers");
     found = std::move(identity);
   }
   return found;
@@ -134,7 +136,9 @@ std::optional<uint64_t> parse_start_time(std::string_view stat) {
   return std::nullopt;
 }
 
-std::optional<NetnsId> host_netns_id(const std::string& proc_root) { return netns_id_at(proc_root + "/1/ns/net"); }
+std::optional<NetnsId> host_netns_id(const std::string& proc_root) {
+  return netns_id_at(proc_root + "/1/ns/net");
+}
 
 base::Result<bool> netns_has_address(const NetnsRef& netns, const std::vector<base::IpAddr>& ips) {
   bool found = false;
@@ -150,7 +154,8 @@ base::Result<bool> netns_has_address(const NetnsRef& netns, const std::vector<ba
   return found;
 }
 
-base::Result<std::map<std::string, NetnsRef>> scan_pod_netns(const std::string& proc_root, const WantedPods& wanted) {
+base::Result<std::map<std::string, NetnsRef>> scan_pod_netns(const std::string& proc_root,
+                                                             const WantedPods& wanted) {
   struct Best {
     NetnsRef netns;
     uint64_t started = 0;

@@ -25,7 +25,8 @@ std::optional<uint64_t> parse_start_time(std::string_view stat);
 
 // uid -> addresses of the pods wanted. Found: uid -> namespace, the oldest process's where several.
 using WantedPods = std::map<std::string, std::vector<base::IpAddr>>;
-base::Result<std::map<std::string, NetnsRef>> scan_pod_netns(const std::string& proc_root, const WantedPods& wanted);
+base::Result<std::map<std::string, NetnsRef>> scan_pod_netns(const std::string& proc_root,
+                                                             const WantedPods& wanted);
 
 // Whether some interface in `netns` has one of `ips`.
 base::Result<bool> netns_has_address(const NetnsRef& netns, const std::vector<base::IpAddr>& ips);

@@ -24,7 +24,8 @@ class PodSource {
 
 class Program {
  public:
-  Program(async::Loop& loop, io::Network& network, base::Log& log, AgentConfig config, std::unique_ptr<PodSource> source);
+  Program(async::Loop& loop, io::Network& network, base::Log& log, AgentConfig config,
+          std::unique_ptr<PodSource> source);
   ~Program();
 
   // Fails if a socket cannot be opened; later fatal errors go to `fatal`.
@@ -39,7 +40,8 @@ class Program {
   async::Task<LocalResponse> plugin_log(LocalRequest request);
   async::Task<LocalResponse> command(LocalRequest request);
   base::Result<> listen_tcp(uint16_t port, std::unique_ptr<LocalHttp>& server, LocalHttp::Handler handler);
-  base::Result<> listen_local(const std::string& name, std::unique_ptr<LocalHttp>& server, LocalHttp::Handler handler);
+  base::Result<> listen_local(const std::string& name, std::unique_ptr<LocalHttp>& server,
+                              LocalHttp::Handler handler);
 
   async::Loop& loop_;
   io::Network& network_;

@@ -54,8 +54,8 @@ base::Result<> exchange(Request& request, const char* doing, std::initializer_li
   (void)::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  if (::sendto(socket.get(), request.header(), request.header()->nlmsg_len, 0, reinterpret_cast<sockaddr*>(&kernel),
-               sizeof(kernel)) < 0) {
+  if (::sendto(socket.get(), request.header(), request.header()->nlmsg_len, 0,
+               reinterpret_cast<sockaddr*>(&kernel), sizeof(kernel)) < 0) {
     return base::fail(base::Error::from_errno(errno, doing));
   }
   alignas(nlmsghdr) char answer[4096];
@@ -90,7 +90,8 @@ base::Result<> change_route(uint8_t family, bool add) {
   request.attribute(RTA_OIF, lo);
   request.attribute(RTA_TABLE, kRouteTable);
   if (add) return exchange(request, "add the local route of table 100", {EEXIST});
-  return exchange(request, "delete the local route of table 100", {ESRCH, ENOENT, ENODEV, EAFNOSUPPORT, EOPNOTSUPP});
+  return exchange(request, "delete the local route of table 100",
+                  {ESRCH, ENOENT, ENODEV, EAFNOSUPPORT, EOPNOTSUPP});
 }
 
 base::Result<> change_rule(uint8_t family, bool add) {

@@ -23,8 +23,8 @@ class TableWriter {
     }
   }
   void base_chain(std::string_view name, std::string_view type, int priority) {
-    out_ += fmt::format("add chain inet {} {} {{ type {} hook {} priority {}; policy accept; }}\n", table_, name, type,
-                        name, priority);
+    out_ += fmt::format("add chain inet {} {} {{ type {} hook {} priority {}; policy accept; }}\n", table_,
+                        name, type, name, priority);
   }
   void chain(std::string_view name) { out_ += fmt::format("add chain inet {} {}\n", table_, name); }
   void rule(std::string_view chain, std::string_view body) {
@@ -56,16 +56,19 @@ std::vector<Words> families(const PodRuleInput& input) {
 void nat_prerouting(TableWriter& table, const PodRuleInput& input) {
   for (const auto& name : input.virtual_interfaces) {
     if (!valid_interface(name)) continue;
-    table.rule("istio-prerouting", fmt::format("iifname \"{}\" meta l4proto tcp counter redirect to :{}", name, kOutboundPort));
+    table.rule("istio-prerouting",
+               fmt::format("iifname \"{}\" meta l4proto tcp counter redirect to :{}", name, kOutboundPort));
     table.rule("istio-prerouting", fmt::format("iifname \"{}\" meta l4proto tcp counter return", name));
   }
   if (input.ingress_mode) return;
   for (const auto& family : families(input)) {
-    table.rule("istio-prerouting", fmt::format("{} saddr {} meta l4proto tcp counter accept", family.ip, family.probe));
+    table.rule("istio-prerouting",
+               fmt::format("{} saddr {} meta l4proto tcp counter accept", family.ip, family.probe));
   }
   for (const auto& family : families(input)) {
-    table.rule("istio-prerouting", fmt::format("{} daddr != {} tcp dport != {} {} counter redirect to :{}", family.ip,
-                                               family.loopback, kHbonePort, kNotProxy, kInboundPort));
+    table.rule("istio-prerouting",
+               fmt::format("{} daddr != {} tcp dport != {} {} counter redirect to :{}", family.ip,
+                           family.loopback, kHbonePort, kNotProxy, kInboundPort));
   }
 }
 
@@ -73,20 +76,25 @@ void nat_output(TableWriter& table, const PodRuleInput& input) {
   auto each = [&](auto make) {
     for (const auto& family : families(input)) table.rule("istio-output", make(family));
   };
-  each([](const Words& f) { return fmt::format("{} daddr {} meta l4proto tcp counter accept", f.ip, f.probe); });
+  each([](const Words& f) {
+    return fmt::format("{} daddr {} meta l4proto tcp counter accept", f.ip, f.probe);
+  });
   if (input.dns_capture) {
     // Without IPv6 nobody serves v6 DNS in the pod: leave it alone (3.4 [D]).
     table.rule("istio-output", fmt::format("{}oifname != \"lo\" udp dport 53 {} counter redirect to :{}",
                                            input.ipv6 ? "" : "meta nfproto ipv4 ", kNotProxy, kDnsPort));
     each([](const Words& f) {
-      return fmt::format("{} daddr != {} tcp dport 53 {} counter redirect to :{}", f.ip, f.loopback, kNotProxy, kDnsPort);
+      return fmt::format("{} daddr != {} tcp dport 53 {} counter redirect to :{}", f.ip, f.loopback,
+                         kNotProxy, kDnsPort);
     });
   }
   table.rule("istio-output", "meta l4proto tcp meta mark & 0x00000fff == 0x00000111 counter accept");
-  each([](const Words& f) { return fmt::format("{} daddr != {} oifname \"lo\" counter accept", f.ip, f.loopback); });
   each([](const Words& f) {
-    return fmt::format("{} daddr != {} meta l4proto tcp {} counter redirect to :{}", f.ip, f.loopback, kNotProxy,
-                       kOutboundPort);
+    return fmt::format("{} daddr != {} oifname \"lo\" counter accept", f.ip, f.loopback);
+  });
+  each([](const Words& f) {
+    return fmt::format("{} daddr != {} meta l4proto tcp {} counter redirect to :{}", f.ip, f.loopback,
+                       kNotProxy, kOutboundPort);
   });
 }
 
@@ -167,7 +175,9 @@ std::string pod_rules(const PodRuleInput& input, bool rebuild) {
   return out;
 }
 
-std::string pod_rules_removal() { return drop_table(kNatTable) + drop_table(kMangleTable) + drop_table(kRawTable); }
+std::string pod_rules_removal() {
+  return drop_table(kNatTable) + drop_table(kMangleTable) + drop_table(kRawTable);
+}
 
 std::vector<std::string_view> pod_tables(const PodRuleInput& input) {
   std::vector<std::string_view> tables{kNatTable, kMangleTable};
@@ -188,8 +198,9 @@ std::string host_rules(const HostRuleInput& input) {
       "add rule inet {0} postrouting meta l4proto tcp meta skuid {1} ip daddr @{2} counter snat ip to {3}\n",
       kNatTable, input.kubelet_uid, kProbeSetV4, input.probe_v4.to_string());
   if (input.ipv6) {
-    out += fmt::format("add rule inet {} postrouting meta l4proto tcp meta skuid {} ip6 daddr @{} counter snat ip6 to {}\n",
-                       kNatTable, input.kubelet_uid, kProbeSetV6, input.probe_v6.to_string());
+    out += fmt::format(
+        "add rule inet {} postrouting meta l4proto tcp meta skuid {} ip6 daddr @{} counter snat ip6 to {}\n",
+        kNatTable, input.kubelet_uid, kProbeSetV6, input.probe_v6.to_string());
   }
   return out;
 }
@@ -197,13 +208,13 @@ std::string host_rules(const HostRuleInput& input) {
 std::string host_rules_removal() { return drop_table(kNatTable); }
 
 std::string host_set_upsert(const base::IpAddr& ip, std::string_view uid) {
-  return host_set_delete(ip) +
-         fmt::format("add element inet {} {} {{ {} comment \"{}\" }}\n", kNatTable, set_of(ip), ip.to_string(), uid);
+  return host_set_delete(ip) + fmt::format("add element inet {} {} {{ {} comment \"{}\" }}\n", kNatTable,
+                                           set_of(ip), ip.to_string(), uid);
 }
 
 std::string host_set_delete(const base::IpAddr& ip) {
-  return fmt::format("add element inet {0} {1} {{ {2} }}\ndelete element inet {0} {1} {{ {2} }}\n", kNatTable, set_of(ip),
-                     ip.to_string());
+  return fmt::format("add element inet {0} {1} {{ {2} }}\ndelete element inet {0} {1} {{ {2} }}\n", kNatTable,
+                     set_of(ip), ip.to_string());
 }
 
 bool valid_uid(std::string_view uid) {
@@ -220,7 +231,8 @@ base::Result<std::vector<SetEntry>> parse_set_listing(std::string_view text) {
     return base::fail(base::Code::kInvalid, fmt::format("nft set listing: {}", why));
   };
   nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object() || !json.contains("nftables") || !json["nftables"].is_array()) return fail("not an nft answer");
+  if (!json.is_object() || !json.contains("nftables") || !json["nftables"].is_array())
+    return fail("not an nft answer");
   std::vector<SetEntry> entries;
   for (const auto& item : json["nftables"]) {
     if (!item.is_object() || !item.contains("set")) continue;
@@ -234,7 +246,8 @@ base::Result<std::vector<SetEntry>> parse_set_listing(std::string_view text) {
       } else if (elem.is_object() && elem.contains("elem") && elem["elem"].is_object()) {
         const auto& inner = elem["elem"];
         if (inner.contains("val") && inner["val"].is_string()) address = inner["val"].get<std::string>();
-        if (inner.contains("comment") && inner["comment"].is_string()) entry.uid = inner["comment"].get<std::string>();
+        if (inner.contains("comment") && inner["comment"].is_string())
+          entry.uid = inner["comment"].get<std::string>();
       }
       auto ip = base::IpAddr::parse(address);
       if (!ip) return fail("an element is not an address");

@@ -15,7 +15,8 @@ namespace culvert::cni {
 namespace {
 
 constexpr int kDepthMax = 8;
-constexpr uint32_t kEvents = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF;
+constexpr uint32_t kEvents =
+    IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF;
 
 }  // namespace
 
@@ -42,7 +43,9 @@ void TreeWatch::stop() {
 
 // Adding a watch that exists is harmless, so new directories are found by adding all again.
 void TreeWatch::add_watches(const std::string& directory, int depth, int& budget) {
-  if (depth > kDepthMax || --budget < 0 || ::inotify_add_watch(events_.get(), directory.c_str(), kEvents | IN_ONLYDIR) < 0) return;
+  if (depth > kDepthMax || --budget < 0 ||
+      ::inotify_add_watch(events_.get(), directory.c_str(), kEvents | IN_ONLYDIR) < 0)
+    return;
   std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(directory.c_str()), ::closedir);
   if (!dir) return;
   while (const dirent* entry = ::readdir(dir.get())) {

@@ -16,7 +16,8 @@ class TreeWatch {
  public:
   static constexpr int kDirectoriesMax = 1000;  // watched; deeper ones are left to the sweep
   // `changed` is called on the watch's thread.
-  TreeWatch(std::string root, std::function<void()> changed) : root_(std::move(root)), changed_(std::move(changed)) {}
+  TreeWatch(std::string root, std::function<void()> changed)
+      : root_(std::move(root)), changed_(std::move(changed)) {}
   ~TreeWatch() { stop(); }
   base::Result<> start();
   void stop();

@@ -71,7 +71,8 @@ std::optional<size_t> expected_size(std::string_view bytes) {
 
 base::Result<HttpAnswer> parse_http_answer(std::string_view bytes) {
   const size_t head = bytes.find("\r\n\r\n");
-  if (head == std::string_view::npos || !bytes.starts_with("HTTP/1.") || bytes.size() < 12 || bytes[8] != ' ') {
+  if (head == std::string_view::npos || !bytes.starts_with("HTTP/1.") || bytes.size() < 12 ||
+      bytes[8] != ' ') {
     return base::fail(base::Code::kProtocol, "the answer is not HTTP/1.1");
   }
   HttpAnswer answer;
@@ -83,8 +84,8 @@ base::Result<HttpAnswer> parse_http_answer(std::string_view bytes) {
   return answer;
 }
 
-base::Result<HttpAnswer> post_unix(const std::string& socket_path, const std::string& target, const std::string& body,
-                                   base::Duration limit) {
+base::Result<HttpAnswer> post_unix(const std::string& socket_path, const std::string& target,
+                                   const std::string& body, base::Duration limit) {
   const auto end = Clock::now() + limit;
   const std::string doing = fmt::format("POST {} to {}", target, socket_path);
   sockaddr_un address{};
@@ -102,9 +103,11 @@ base::Result<HttpAnswer> post_unix(const std::string& socket_path, const std::st
     ::poll(nullptr, 0, 10);
   }
   const std::string request = fmt::format(
-      "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+      "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+      "{}\r\nConnection: close\r\n\r\n{}",
       target, body.size(), body);
-  if (auto sent = send_all(fd.get(), request, end); !sent) return base::fail(std::move(sent.error()).wrap(doing));
+  if (auto sent = send_all(fd.get(), request, end); !sent)
+    return base::fail(std::move(sent.error()).wrap(doing));
   std::string answer;
   char buffer[16 * 1024];
   while (answer.size() < kAnswerBytesMax) {
@@ -115,7 +118,8 @@ base::Result<HttpAnswer> post_unix(const std::string& socket_path, const std::st
     } else if (got == 0) {
       break;
     } else if (errno == EAGAIN) {
-      if (auto ready = wait_for(fd.get(), POLLIN, end); !ready) return base::fail(std::move(ready.error()).wrap(doing));
+      if (auto ready = wait_for(fd.get(), POLLIN, end); !ready)
+        return base::fail(std::move(ready.error()).wrap(doing));
     } else if (errno != EINTR) {
       return base::fail(base::Error::from_errno(errno, doing));
     }

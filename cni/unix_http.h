@@ -11,8 +11,8 @@
 namespace culvert::cni {
 
 // `limit` bounds the whole exchange. The answer's body is cut at 1 MiB.
-base::Result<HttpAnswer> post_unix(const std::string& socket_path, const std::string& target, const std::string& body,
-                                   base::Duration limit);
+base::Result<HttpAnswer> post_unix(const std::string& socket_path, const std::string& target,
+                                   const std::string& body, base::Duration limit);
 
 // Status and body of a complete or cut answer.
 base::Result<HttpAnswer> parse_http_answer(std::string_view bytes);

@@ -16,7 +16,8 @@ constexpr std::string_view kTarget = "zds";
 
 // One message and who waits for its outcome. Shared: the waiter may give up first.
 struct ZdsServer::Request {
-  Request(async::Loop& loop, std::string message, NetnsRef ns) : bytes(std::move(message)), netns(std::move(ns)), done(loop) {}
+  Request(async::Loop& loop, std::string message, NetnsRef ns)
+      : bytes(std::move(message)), netns(std::move(ns)), done(loop) {}
   std::string bytes;
   NetnsRef netns;  // keeps the descriptor open until it was sent
   async::OneShot<base::Result<>> done;
@@ -32,7 +33,8 @@ class ZdsServer::Connection final : private io::Waiter {
   ~Connection() {
     socket_->arm_receive(nullptr);
     server.drop(*this);
-    for (auto& request : queue_) request->done.set(base::fail(base::Code::kClosed, "the ztunnel connection was closed"));
+    for (auto& request : queue_)
+      request->done.set(base::fail(base::Code::kClosed, "the ztunnel connection was closed"));
     if (current_) current_->done.set(base::fail(base::Code::kClosed, "the ztunnel connection was closed"));
   }
 
@@ -47,33 +49,41 @@ class ZdsServer::Connection final : private io::Waiter {
     auto peer = socket_->peer_uid();
     if (!peer) co_return base::fail(std::move(peer.error()).wrap("ask who connected"));
     if (*peer != server.allowed_uid_) {
-      co_return base::fail(base::Code::kDenied, fmt::format("user {} may not be a ztunnel of this node", *peer));
+      co_return base::fail(base::Code::kDenied,
+                           fmt::format("user {} may not be a ztunnel of this node", *peer));
     }
-    auto packet = co_await async::with_deadline(server.loop_, limit(), "wait for the hello", io::receive(*socket_, kZdsMessageBytesMax));
+    auto packet = co_await async::with_deadline(server.loop_, limit(), "wait for the hello",
+                                                io::receive(*socket_, kZdsMessageBytesMax));
     if (!packet) co_return base::fail(packet.error());
     if (packet->bytes.empty()) co_return base::fail(base::Code::kClosed, "closed before its hello");
-    if (packet->truncated || !packet->fds.empty()) co_return base::fail(base::Code::kProtocol, "the hello is too long or carries descriptors");
+    if (packet->truncated || !packet->fds.empty())
+      co_return base::fail(base::Code::kProtocol, "the hello is too long or carries descriptors");
     co_return check_zds_hello(packet->bytes);
   }
 
   async::Task<base::Result<>> send_snapshot() {
     auto pods = server.snapshot_();
-    if (!pods) co_return base::fail(base::Code::kUnavailable, "the pods of this node are not completely known yet");
+    if (!pods)
+      co_return base::fail(base::Code::kUnavailable, "the pods of this node are not completely known yet");
     for (const ZdsPod& pod : *pods) {
       auto bytes = pod.netns ? encode_zds_add(pod) : encode_zds_keep(pod.uid);
       if (!bytes) {
-        server.log_.error(kTarget, "pod left out of the snapshot", {base::Field::text("uid", pod.uid), base::Field::text("error", bytes.error().message())});
+        server.log_.error(
+            kTarget, "pod left out of the snapshot",
+            {base::Field::text("uid", pod.uid), base::Field::text("error", bytes.error().message())});
         continue;
       }
       auto refusal = co_await exchange(std::move(*bytes), pod.netns);
       if (!refusal) co_return base::fail(refusal.error());
       if (!refusal->empty()) {
-        server.log_.warn(kTarget, "ztunnel did not take a pod of the snapshot", {base::Field::text("uid", pod.uid), base::Field::text("error", *refusal)});
+        server.log_.warn(kTarget, "ztunnel did not take a pod of the snapshot",
+                         {base::Field::text("uid", pod.uid), base::Field::text("error", *refusal)});
       }
     }
     auto refusal = co_await exchange(encode_zds_snapshot_sent(), nullptr);
     if (!refusal) co_return base::fail(refusal.error());
-    server.log_.info(kTarget, "snapshot delivered", {base::Field::number("connection", id), base::Field::number("pods", pods->size())});
+    server.log_.info(kTarget, "snapshot delivered",
+                     {base::Field::number("connection", id), base::Field::number("pods", pods->size())});
     co_return base::Result<>{};
   }
 
@@ -89,7 +99,8 @@ class ZdsServer::Connection final : private io::Waiter {
           request->done.set(base::fail(refusal.error()));
           co_return base::fail(refusal.error());
         }
-        request->done.set(refusal->empty() ? base::Result<>{} : base::fail(base::Code::kRefused, "ztunnel: " + *refusal));
+        request->done.set(refusal->empty() ? base::Result<>{}
+                                           : base::fail(base::Code::kRefused, "ztunnel: " + *refusal));
         continue;
       }
       // Nothing to say: notice at once when the peer goes.
@@ -115,12 +126,15 @@ class ZdsServer::Connection final : private io::Waiter {
 
   // Sends one message and awaits its ack: the proxy's refusal ("" = accepted) or why it failed.
   async::Task<base::Result<std::string>> exchange(std::string bytes, NetnsRef netns) {
-    auto sent = co_await async::with_deadline(server.loop_, limit(), "send to ztunnel", io::send(*socket_, std::move(bytes), netns ? netns->fd() : -1));
+    auto sent = co_await async::with_deadline(server.loop_, limit(), "send to ztunnel",
+                                              io::send(*socket_, std::move(bytes), netns ? netns->fd() : -1));
     if (!sent) co_return base::fail(sent.error());
-    auto packet = co_await async::with_deadline(server.loop_, limit(), "wait for ztunnel's ack", io::receive(*socket_, kZdsMessageBytesMax));
+    auto packet = co_await async::with_deadline(server.loop_, limit(), "wait for ztunnel's ack",
+                                                io::receive(*socket_, kZdsMessageBytesMax));
     if (!packet) co_return base::fail(packet.error());
     if (packet->bytes.empty()) co_return base::fail(base::Code::kClosed, "ztunnel closed the connection");
-    if (packet->truncated || !packet->fds.empty()) co_return base::fail(base::Code::kProtocol, "an ack is too long or carries descriptors");
+    if (packet->truncated || !packet->fds.empty())
+      co_return base::fail(base::Code::kProtocol, "an ack is too long or carries descriptors");
     co_return parse_zds_ack(packet->bytes);
   }
 
@@ -148,7 +162,8 @@ async::Task<void> ZdsServer::accept_loop(ZdsServer& server, io::PacketListener& 
     if (socket && *socket) {
       server.scope_.spawn(run_connection(server, std::move(*socket)));
     } else if (!socket) {
-      server.log_.warn(kTarget, "accepting a ztunnel failed", {base::Field::text("error", socket.error().message())});
+      server.log_.warn(kTarget, "accepting a ztunnel failed",
+                       {base::Field::text("error", socket.error().message())});
     }
     // At most five connections a second: a proxy that fails at once must not spin us.
     co_await async::sleep_for(server.loop_, kAcceptPause);
@@ -166,7 +181,8 @@ async::Task<void> ZdsServer::run_connection(ZdsServer& server, std::unique_ptr<i
     outcome = co_await connection.serve();
   }
   const std::string why = outcome ? "closed by ztunnel" : outcome.error().message();
-  server.log_.info(kTarget, "ztunnel connection ended", {base::Field::number("connection", connection.id), base::Field::text("reason", why)});
+  server.log_.info(kTarget, "ztunnel connection ended",
+                   {base::Field::number("connection", connection.id), base::Field::text("reason", why)});
 }
 
 async::Task<base::Result<>> ZdsServer::add(ZdsPod pod) {
@@ -198,7 +214,9 @@ async::Task<base::Result<>> ZdsServer::remove(std::string uid) {
     co_await request->done.event().wait();
     auto result = request->done.take();
     // A connection that went away has forgotten the pod; the next snapshot does not name it.
-    if (!result && result.error().code() != base::Code::kRefused && result.error().code() != base::Code::kClosed) outcome = std::move(result);
+    if (!result && result.error().code() != base::Code::kRefused &&
+        result.error().code() != base::Code::kClosed)
+      outcome = std::move(result);
   }
   co_return outcome;
 }

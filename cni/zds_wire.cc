@@ -12,9 +12,11 @@ namespace zds = istio::workload::zds;
 
 base::Result<std::string> finish(const zds::WorkloadRequest& request) {
   std::string bytes;
-  if (!request.SerializeToString(&bytes)) return base::fail(base::Code::kInvalid, "ZDS message with text that is not UTF-8");
+  if (!request.SerializeToString(&bytes))
+    return base::fail(base::Code::kInvalid, "ZDS message with text that is not UTF-8");
   if (bytes.size() >= kZdsMessageBytesMax) {
-    return base::fail(base::Code::kInvalid, fmt::format("ZDS message of {} bytes is not below {}", bytes.size(), kZdsMessageBytesMax));
+    return base::fail(base::Code::kInvalid, fmt::format("ZDS message of {} bytes is not below {}",
+                                                        bytes.size(), kZdsMessageBytesMax));
   }
   return bytes;
 }
@@ -51,7 +53,8 @@ std::string encode_zds_snapshot_sent() {
 
 base::Result<> check_zds_hello(std::string_view bytes) {
   zds::ZdsHello hello;
-  if (bytes.size() > kZdsMessageBytesMax || !hello.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  if (bytes.size() > kZdsMessageBytesMax ||
+      !hello.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return base::fail(base::Code::kProtocol, "the first ZDS packet is not a hello");
   }
   return {};
@@ -59,8 +62,8 @@ base::Result<> check_zds_hello(std::string_view bytes) {
 
 base::Result<std::string> parse_zds_ack(std::string_view bytes) {
   zds::WorkloadResponse response;
-  if (bytes.size() > kZdsMessageBytesMax || !response.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) ||
-      !response.has_ack()) {
+  if (bytes.size() > kZdsMessageBytesMax ||
+      !response.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !response.has_ack()) {
     return base::fail(base::Code::kProtocol, "a ZDS answer is not an ack");
   }
   return response.ack().error();

@@ -91,13 +91,16 @@ class FakeProxy final : public io::PacketSocket {
   };
   explicit FakeProxy(std::shared_ptr<State> state) : state_(std::move(state)) {}
   base::Result<std::optional<io::Packet>> try_receive(size_t) override {
-    if (std::exchange(state_->hello, false)) return std::optional<io::Packet>(io::Packet{"\x08\x01", {}, false});
+    if (std::exchange(state_->hello, false))
+      return std::optional<io::Packet>(io::Packet{"\x08\x01", {}, false});
     if (state_->owed > 0) {
       --state_->owed;
       // WorkloadResponse{ack{error}}
       std::string ack;
-      if (!state_->nack.empty()) ack = std::string("\x0a") + static_cast<char>(state_->nack.size()) + state_->nack;
-      return std::optional<io::Packet>(io::Packet{std::string("\x0a") + static_cast<char>(ack.size()) + ack, {}, false});
+      if (!state_->nack.empty())
+        ack = std::string("\x0a") + static_cast<char>(state_->nack.size()) + state_->nack;
+      return std::optional<io::Packet>(
+          io::Packet{std::string("\x0a") + static_cast<char>(ack.size()) + ack, {}, false});
     }
     if (state_->gone) return std::optional<io::Packet>(io::Packet{});
     return std::optional<io::Packet>();
@@ -117,7 +120,9 @@ class FakeProxy final : public io::PacketSocket {
 
 class FakeListener final : public io::PacketListener {
  public:
-  base::Result<std::unique_ptr<io::PacketSocket>> try_accept() override { return std::exchange(next, nullptr); }
+  base::Result<std::unique_ptr<io::PacketSocket>> try_accept() override {
+    return std::exchange(next, nullptr);
+  }
   void arm_accept(io::Waiter* waiter) override { waiter_ = waiter; }
   std::shared_ptr<FakeProxy::State> connect() {
     auto state = std::make_shared<FakeProxy::State>();
@@ -147,7 +152,8 @@ struct World {
     options.node = "node1";
     options.bindings_dir = dir + "/bindings";
     options.seen_dir = dir + "/pods";
-    agent = std::make_unique<Agent>(loop, log, kernel, worker, options, Enrolment(Enrolment::default_pairs(), {"kube-system"}));
+    agent = std::make_unique<Agent>(loop, log, kernel, worker, options,
+                                    Enrolment(Enrolment::default_pairs(), {"kube-system"}));
   }
   void start() {
     push();
@@ -161,7 +167,8 @@ struct World {
     agent->update(std::make_shared<Cluster>(cluster));
     step();
   }
-  PodInfo& pod(const std::string& name = "web", const std::string& uid = "uid-1", std::vector<base::IpAddr> ips = {kIp}) {
+  PodInfo& pod(const std::string& name = "web", const std::string& uid = "uid-1",
+               std::vector<base::IpAddr> ips = {kIp}) {
     PodInfo info;
     info.uid = uid;
     info.name = name;
@@ -185,7 +192,8 @@ struct World {
     return state;
   }
   CmdAnswer add(const std::string& uid = "uid-1", const std::string& netns = "/run/netns/x") {
-    return loop.run(agent->cmd_add(R"({"Netns":")" + netns + R"(","PodName":"web","PodNamespace":"prod","K8S_POD_UID":")" + uid +
+    return loop.run(agent->cmd_add(R"({"Netns":")" + netns +
+                                   R"(","PodName":"web","PodNamespace":"prod","K8S_POD_UID":")" + uid +
                                    R"(","IPs":[{"Address":{"IP":"10.0.0.1"}}]})"));
   }
   test::SimLoop loop;
@@ -339,7 +347,8 @@ TEST_CASE("addresses that change move the set", "[N8]") {
 TEST_CASE("annotations change rules; garbage does not", "[N10]") {
   World world;
   auto& pod = world.pod();
-  pod.annotations = {{"ambient.istio.io/bypass-inbound-capture", "T"}, {"ambient.istio.io/dns-capture", "perhaps"},
+  pod.annotations = {{"ambient.istio.io/bypass-inbound-capture", "T"},
+                     {"ambient.istio.io/dns-capture", "perhaps"},
                      {"istio.io/reroute-virtual-interfaces", "veth0, bad name"}};
   world.start();
   auto proxy = world.ztunnel();
@@ -403,7 +412,8 @@ TEST_CASE("a pod told at ADD is found again by a label later, and after a restar
   CHECK(world.agent->redirections().at("uid-1") == Redirection::kEnabled);
 }
 
-TEST_CASE("start-up: unknown namespace means Keep, gone pods are taken down, failures empty nothing", "[D4][D5][N7]") {
+TEST_CASE("start-up: unknown namespace means Keep, gone pods are taken down, failures empty nothing",
+          "[D4][D5][N7]") {
   World world;
   world.pod();
   world.start();

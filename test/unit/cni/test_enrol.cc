@@ -17,9 +17,15 @@ TEST_CASE("nine combinations of labels, sidecar and host network", "[E1]") {
     bool expected;
   };
   const Row rows[] = {
-      {"", "", false, false, false},       {"ambient", "", false, false, true}, {"", "ambient", false, false, true},
-      {"ambient", "none", false, false, false}, {"none", "ambient", false, false, true}, {"none", "", false, false, false},
-      {"ambient", "", true, false, false}, {"ambient", "", false, true, false}, {"ambient", "ambient", true, false, false},
+      {"", "", false, false, false},
+      {"ambient", "", false, false, true},
+      {"", "ambient", false, false, true},
+      {"ambient", "none", false, false, false},
+      {"none", "ambient", false, false, true},
+      {"none", "", false, false, false},
+      {"ambient", "", true, false, false},
+      {"ambient", "", false, true, false},
+      {"ambient", "ambient", true, false, false},
   };
   Enrolment enrolment(Enrolment::default_pairs(), {"kube-system"});
   for (const auto& row : rows) {
@@ -50,15 +56,18 @@ TEST_CASE("selector text", "[E2]") {
   CHECK(Enrolment(*pairs, {}).should_be_enabled(pod, {{"istio.io/dataplane-mode", "ambient"}}));
   CHECK_FALSE(Enrolment(*pairs, {}).should_be_enabled(pod, {}));
   CHECK(Enrolment::parse_pairs("[{namespaceSelector: {matchLabels: {a: b}}}]")->size() == 1);
-  for (const char* bad : {"x", "{}", "[1]", "[{pod: {}}]", "[{podSelector: [1]}]", "[{podSelector: {matchExpressions: [{key: a, operator: Is}]}}]",
-                          "[{podSelector: {matchExpressions: [{key: a, operator: In}]}}]", "[{podSelector: {matchExpressions: [{operator: In}]}}]", "["}) {
+  for (const char* bad : {"x", "{}", "[1]", "[{pod: {}}]", "[{podSelector: [1]}]",
+                          "[{podSelector: {matchExpressions: [{key: a, operator: Is}]}}]",
+                          "[{podSelector: {matchExpressions: [{key: a, operator: In}]}}]",
+                          "[{podSelector: {matchExpressions: [{operator: In}]}}]", "["}) {
     INFO(bad);
     CHECK_FALSE(Enrolment::parse_pairs(bad));
   }
 }
 
 TEST_CASE("exclusion lists", "[E3]") {
-  CHECK(Enrolment::parse_excluded(" , kube-system,,a , b,") == std::vector<std::string>{"kube-system", "a", "b"});
+  CHECK(Enrolment::parse_excluded(" , kube-system,,a , b,") ==
+        std::vector<std::string>{"kube-system", "a", "b"});
   CHECK(Enrolment::parse_excluded("").empty());
 }
 
@@ -77,10 +86,15 @@ TEST_CASE("pod UID and container from cgroup files", "[P1][P6]") {
     return *parsed ? (*parsed)->pod_uid : "none";
   };
   CHECK(uid_of("0::/kubepods/besteffort/pod" + uid + "/" + id + "\n") == uid);
-  CHECK(uid_of("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podc7a1d9f2_0a0b_4c0d_8e0f_000000000001.slice/cri-containerd-" + id + ".scope\n") == uid);
-  CHECK(uid_of("0::/culvert-demo/kubepods-podc7a1d9f2_0a0b_4c0d_8e0f_000000000001.slice/cri-containerd-0123456789ab.scope") == uid);
+  CHECK(uid_of("0::/kubepods.slice/kubepods-burstable.slice/"
+               "kubepods-burstable-podc7a1d9f2_0a0b_4c0d_8e0f_000000000001.slice/cri-containerd-" +
+               id + ".scope\n") == uid);
+  CHECK(uid_of("0::/culvert-demo/kubepods-podc7a1d9f2_0a0b_4c0d_8e0f_000000000001.slice/"
+               "cri-containerd-0123456789ab.scope") == uid);
   CHECK(uid_of("11:memory:/docker/" + id + "/kubepods/pod" + uid + "/" + id + "\n0::/\n") == uid);
-  CHECK(uid_of("0::/system.slice/containerd.service/kubepods-burstable-podc7a1d9f2_0a0b_4c0d_8e0f_000000000001.slice:cri-containerd:" + id + "\n") == uid);
+  CHECK(uid_of("0::/system.slice/containerd.service/"
+               "kubepods-burstable-podc7a1d9f2_0a0b_4c0d_8e0f_000000000001.slice:cri-containerd:" +
+               id + "\n") == uid);
   CHECK(uid_of("0::/user.slice/session-1.scope\n") == "none");
   CHECK(uid_of("") == "none");
   CHECK(uid_of("0::/kubepods/podshort/abc\n") == "none");
@@ -96,9 +110,16 @@ TEST_CASE("start time is the 22nd field, whatever the name holds", "[P1]") {
 }
 
 TEST_CASE("bindings survive writing and reading") {
-  PodBinding binding{"web-0", "prod", "uid-1", "node1", Redirection::kPending, {base::IpAddr::v4(10, 0, 0, 1), *base::IpAddr::parse("fd00::1")}};
+  PodBinding binding{"web-0",
+                     "prod",
+                     "uid-1",
+                     "node1",
+                     Redirection::kPending,
+                     {base::IpAddr::v4(10, 0, 0, 1), *base::IpAddr::parse("fd00::1")}};
   CHECK(parse_binding(encode_binding(binding)) == binding);
-  for (const char* bad : {"", "[]", "kind: Pod", "kind: PodBinding", "kind: PodBinding\nmetadata: {name: a, namespace: b}\nspec: {redirection: maybe}", "{"}) {
+  for (const char* bad :
+       {"", "[]", "kind: Pod", "kind: PodBinding",
+        "kind: PodBinding\nmetadata: {name: a, namespace: b}\nspec: {redirection: maybe}", "{"}) {
     CHECK_FALSE(parse_binding(bad));
   }
 }

@@ -19,7 +19,8 @@ using Json = nlohmann::json;
 
 namespace {
 
-const char* kList = R"({"cniVersion":"1.0.0","name":"lab","zz":1,"plugins":[{"type":"bridge","mtu":1500},{"type":"portmap"}],"aa":2})";
+const char* kList =
+    R"({"cniVersion":"1.0.0","name":"lab","zz":1,"plugins":[{"type":"bridge","mtu":1500},{"type":"portmap"}],"aa":2})";
 
 struct Node {
   Node() {
@@ -33,11 +34,13 @@ struct Node {
     options.entry.directory = "/m";
   }
   ~Node() { std::filesystem::remove_all(dir); }
-  void write(const std::string& name, const std::string& text, mode_t mode = 0644) { REQUIRE(write_file_atomically(dir + "/" + name, text, mode)); }
+  void write(const std::string& name, const std::string& text, mode_t mode = 0644) {
+    REQUIRE(write_file_atomically(dir + "/" + name, text, mode));
+  }
   std::string read(const std::string& name) { return read_small_file(dir + "/" + name).value_or("(none)"); }
   Json json(const std::string& name) { return Json::parse(read(name), nullptr, false); }
   mode_t mode(const std::string& name) {
-    struct stat info {};
+    struct stat info{};
     ::stat((dir + "/" + name).c_str(), &info);
     return info.st_mode & 0777;
   }
@@ -99,7 +102,8 @@ TEST_CASE("merging keeps everything else", "[I3]") {
   PluginEntry other;
   other.ambient_enabled = true;
   CHECK_FALSE(conflist_holds(*merged, plugin_entry_json(other)));
-  for (const char* bad : {"", "[]", "{}", R"({"plugins":{}})", R"({"plugins":[1]})"}) CHECK_FALSE(merge_conflist(bad, entry));
+  for (const char* bad : {"", "[]", "{}", R"({"plugins":{}})", R"({"plugins":[1]})"})
+    CHECK_FALSE(merge_conflist(bad, entry));
   CHECK_FALSE(remove_from_conflist(kList));
 }
 

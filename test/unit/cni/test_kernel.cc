@@ -67,7 +67,8 @@ base::Result<> script(const NetnsRef& netns, const std::string& text) {
 }
 
 // Where a TCP connection from inside `netns` to `address` ends up: the first of `ports` that accepts.
-uint16_t connect_arrives_at(const NetnsRef& netns, const char* address, uint16_t port, uint32_t mark, std::vector<uint16_t> ports) {
+uint16_t connect_arrives_at(const NetnsRef& netns, const char* address, uint16_t port, uint32_t mark,
+                            std::vector<uint16_t> ports) {
   uint16_t arrived = 0;
   auto done = run_in_netns(netns, [&]() -> base::Result<> {
     std::vector<base::UniqueFd> listeners;
@@ -78,7 +79,8 @@ uint16_t connect_arrives_at(const NetnsRef& netns, const char* address, uint16_t
       sockaddr_in bound{};
       bound.sin_family = AF_INET;
       bound.sin_port = htons(each);
-      if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&bound), sizeof(bound)) != 0 || ::listen(fd.get(), 4) != 0) {
+      if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&bound), sizeof(bound)) != 0 ||
+          ::listen(fd.get(), 4) != 0) {
         return base::fail(base::Error::from_errno(errno, "listen"));
       }
       listeners.push_back(std::move(fd));
@@ -108,7 +110,8 @@ void add_address(const NetnsRef& netns, const char* name, const char* address) {
     auto* in = reinterpret_cast<sockaddr_in*>(&request.ifr_addr);
     in->sin_family = AF_INET;
     inet_pton(AF_INET, address, &in->sin_addr);
-    if (::ioctl(socket.get(), SIOCSIFADDR, &request) != 0) return base::fail(base::Error::from_errno(errno, "add an address"));
+    if (::ioctl(socket.get(), SIOCSIFADDR, &request) != 0)
+      return base::fail(base::Error::from_errno(errno, "add an address"));
     return {};
   }));
 }
@@ -142,8 +145,9 @@ TEST_CASE("a changed chain is replaced whole, other people's tables stay", "[L9]
   auto netns = netns_or_skip();
   if (!netns) return;
   LinuxKernel kernel({});
-  REQUIRE(script(netns, "add table inet other\nadd chain inet other mine\nadd table inet istio-ambient-nat\n"
-                        "add chain inet istio-ambient-nat output { type filter hook output priority 5; }\n"));
+  REQUIRE(script(netns,
+                 "add table inet other\nadd chain inet other mine\nadd table inet istio-ambient-nat\n"
+                 "add chain inet istio-ambient-nat output { type filter hook output priority 5; }\n"));
   auto applied = kernel.apply_pod(netns, {});
   if (!applied) FAIL(applied.error().message());
   REQUIRE(script(netns, "flush chain inet istio-ambient-nat istio-output\n"));
@@ -177,7 +181,8 @@ TEST_CASE("what packets do: captured, marked, to itself", "[L1]") {
   REQUIRE(kernel.remove_pod(netns));
 }
 
-TEST_CASE("host rules and set: comments follow the pod, rules renewed without losing elements", "[L15][L16][D2]") {
+TEST_CASE("host rules and set: comments follow the pod, rules renewed without losing elements",
+          "[L15][L16][D2]") {
   auto netns = netns_or_skip();
   if (!netns) return;
   LinuxKernel kernel({.host = netns});

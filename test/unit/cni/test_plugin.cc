@@ -3,9 +3,9 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include "cni/local_http.h"
 #include "cni/plugin.h"
 #include "cni/unix_http.h"
-#include "cni/local_http.h"
 
 using namespace culvert;
 using namespace culvert::cni;
@@ -14,11 +14,27 @@ using Json = nlohmann::json;
 namespace {
 
 struct Run {
-  PluginEnvironment env{"ADD", "cid1", "/run/netns/pod", "eth0", "IgnoreUnknown=1;K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web;K8S_POD_UID=u1", "/bin", ""};
-  Json config{{"cniVersion", "1.0.0"}, {"name", "net"}, {"type", "istio-cni"}, {"ambient_enabled", true}, {"culvert_directory", "/m"},
-              {"cni_agent_run_dir", "/run/agent"}, {"pod_namespace", "istio-system"}, {"exclude_namespaces", {"kube-system"}},
-              {"prevResult", {{"cniVersion", "1.0.0"}, {"interfaces", {{{"name", "eth0"}}}},
-                              {"ips", {{{"address", "10.0.0.5/24"}, {"interface", 0}, {"gateway", "10.0.0.1"}}, {{"address", "fd00::5/64"}}}}}}};
+  PluginEnvironment env{"ADD",
+                        "cid1",
+                        "/run/netns/pod",
+                        "eth0",
+                        "IgnoreUnknown=1;K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web;K8S_POD_UID=u1",
+                        "/bin",
+                        ""};
+  Json config{{"cniVersion", "1.0.0"},
+              {"name", "net"},
+              {"type", "istio-cni"},
+              {"ambient_enabled", true},
+              {"culvert_directory", "/m"},
+              {"cni_agent_run_dir", "/run/agent"},
+              {"pod_namespace", "istio-system"},
+              {"exclude_namespaces", {"kube-system"}},
+              {"prevResult",
+               {{"cniVersion", "1.0.0"},
+                {"interfaces", {{{"name", "eth0"}}}},
+                {"ips",
+                 {{{"address", "10.0.0.5/24"}, {"interface", 0}, {"gateway", "10.0.0.1"}},
+                  {{"address", "fd00::5/64"}}}}}}};
   int status = 200;
   bool reachable = true;
   bool own = false;
@@ -40,7 +56,9 @@ struct Run {
     };
     return run_plugin(env, hooks, log);
   }
-  int code(const PluginOutcome& outcome) { return outcome.exit_code == 0 ? 0 : Json::parse(outcome.output)["code"].get<int>(); }
+  int code(const PluginOutcome& outcome) {
+    return outcome.exit_code == 0 ? 0 : Json::parse(outcome.output)["code"].get<int>();
+  }
 };
 
 }  // namespace
@@ -103,7 +121,8 @@ TEST_CASE("results pass through at every version", "[U6]") {
   run.config.erase("prevResult");
   CHECK(Json::parse(run.go().output) == Json{{"cniVersion", "1.0.0"}});
   CHECK(Json::parse(run.body)["IPs"].is_null());
-  for (Json bad : {Json("x"), Json{{"ips", 3}}, Json{{"ips", {{{"address", "10.0.0.5"}}}}}, Json{{"ips", {{{"address", "10.0.0.5/24"}, {"interface", "a"}}}}},
+  for (Json bad : {Json("x"), Json{{"ips", 3}}, Json{{"ips", {{{"address", "10.0.0.5"}}}}},
+                   Json{{"ips", {{{"address", "10.0.0.5/24"}, {"interface", "a"}}}}},
                    Json{{"routes", {{{"dst", "nope"}}}}}, Json{{"interfaces", {1}}}}) {
     run.config["prevResult"] = bad;
     CHECK(run.code(run.go()) == 6);
@@ -137,8 +156,14 @@ TEST_CASE("commands, versions and error codes", "[U8]") {
     const char* version;
     int code;
   };
-  for (Row row : {Row{"CHECK", "0.3.1", 1}, {"CHECK", "0.4.0", 0}, {"GC", "1.0.0", 1}, {"GC", "1.1.0", 0}, {"STATUS", "1.0.0", 1},
-                  {"STATUS", "1.1.0", 0}, {"DEL", "0.1.0", 0}, {"ADD", "9.9.9", 1}}) {
+  for (Row row : {Row{"CHECK", "0.3.1", 1},
+                  {"CHECK", "0.4.0", 0},
+                  {"GC", "1.0.0", 1},
+                  {"GC", "1.1.0", 0},
+                  {"STATUS", "1.0.0", 1},
+                  {"STATUS", "1.1.0", 0},
+                  {"DEL", "0.1.0", 0},
+                  {"ADD", "9.9.9", 1}}) {
     Run each;
     each.reachable = false;  // none of the good ones may need the agent
     each.env.command = row.command;
@@ -180,8 +205,12 @@ TEST_CASE("what the agent is sent", "[U9]") {
   CHECK(body["PodName"] == "web");
   CHECK(body["PodNamespace"] == "prod");
   CHECK(body["K8S_POD_UID"] == "u1");
-  CHECK(body["IPs"][0] == Json{{"Interface", 0}, {"Address", {{"IP", "10.0.0.5"}, {"Mask", "////AA=="}}}, {"Gateway", "10.0.0.1"}});
-  CHECK(body["IPs"][1] == Json{{"Interface", nullptr}, {"Address", {{"IP", "fd00::5"}, {"Mask", "//////////8AAAAAAAAAAA=="}}}, {"Gateway", ""}});
+  CHECK(body["IPs"][0] == Json{{"Interface", 0},
+                               {"Address", {{"IP", "10.0.0.5"}, {"Mask", "////AA=="}}},
+                               {"Gateway", "10.0.0.1"}});
+  CHECK(body["IPs"][1] == Json{{"Interface", nullptr},
+                               {"Address", {{"IP", "fd00::5"}, {"Mask", "//////////8AAAAAAAAAAA=="}}},
+                               {"Gateway", ""}});
   auto event = parse_add_event(run.body);
   REQUIRE(event);
   CHECK(event->ips.size() == 2);
@@ -189,13 +218,17 @@ TEST_CASE("what the agent is sent", "[U9]") {
 }
 
 TEST_CASE("hostile event bodies are refused", "[S1]") {
-  for (const char* bad : {"", "x", "[]", "{}", R"({"Netns":"/n","PodName":"a"})", R"({"Netns":1,"PodName":"a","PodNamespace":"b"})",
-                          R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":{}})", R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":[1]})",
-                          R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":[{"Address":{"IP":"x"}}]})"}) {
+  for (const char* bad :
+       {"", "x", "[]", "{}", R"({"Netns":"/n","PodName":"a"})",
+        R"({"Netns":1,"PodName":"a","PodNamespace":"b"})",
+        R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":{}})",
+        R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":[1]})",
+        R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":[{"Address":{"IP":"x"}}]})"}) {
     INFO(bad);
     CHECK_FALSE(parse_add_event(bad));
   }
-  auto mapped = parse_add_event(R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":[{"Address":{"IP":"::ffff:10.0.0.1"}}]})");
+  auto mapped = parse_add_event(
+      R"({"Netns":"/n","PodName":"a","PodNamespace":"b","IPs":[{"Address":{"IP":"::ffff:10.0.0.1"}}]})");
   REQUIRE(mapped);
   CHECK(mapped->ips[0] == base::IpAddr::v4(10, 0, 0, 1));
 }
@@ -203,7 +236,8 @@ TEST_CASE("hostile event bodies are refused", "[S1]") {
 TEST_CASE("HTTP on the local sockets, byte by byte") {
   CHECK(parse_http_answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")->body == "hi");
   CHECK(parse_http_answer("HTTP/1.1 500 X\r\n\r\n")->status == 500);
-  for (const char* bad : {"", "HTTP/2", "HTTP/1.1 abc\r\n\r\n", "hello\r\n\r\n"}) CHECK_FALSE(parse_http_answer(bad));
+  for (const char* bad : {"", "HTTP/2", "HTTP/1.1 abc\r\n\r\n", "hello\r\n\r\n"})
+    CHECK_FALSE(parse_http_answer(bad));
   const std::string whole = "POST /cmdadd?x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
   for (size_t cut = 0; cut < whole.size(); ++cut) {
     auto part = parse_local_request(std::string_view(whole).substr(0, cut));
@@ -214,8 +248,11 @@ TEST_CASE("HTTP on the local sockets, byte by byte") {
   REQUIRE((request && *request));
   CHECK((*request)->path == "/cmdadd");
   CHECK((*request)->body == "abc");
-  for (std::string bad : {std::string("x\r\n\r\n"), std::string("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), std::string("GET / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"),
-                          std::string("GET / HTTP/1.1\r\nnocolon\r\n\r\n"), std::string("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), std::string(20000, 'a')}) {
+  for (std::string bad :
+       {std::string("x\r\n\r\n"), std::string("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
+        std::string("GET / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"),
+        std::string("GET / HTTP/1.1\r\nnocolon\r\n\r\n"),
+        std::string("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), std::string(20000, 'a')}) {
     CHECK_FALSE(parse_local_request(bad));
   }
 }

@@ -28,7 +28,8 @@ PodRuleInput case_input(const std::string& name) {
   PodRuleInput input;
   input.dns_capture = true;
   if (name == "ingress" || name == "ingress_virtual_interfaces") input.ingress_mode = true;
-  if (name == "virtual_interfaces" || name == "ingress_virtual_interfaces") input.virtual_interfaces = {"fake1s0f0", "fake1s0f1"};
+  if (name == "virtual_interfaces" || name == "ingress_virtual_interfaces")
+    input.virtual_interfaces = {"fake1s0f0", "fake1s0f1"};
   if (name == "dns_off") input.dns_capture = false;
   return input;
 }
@@ -36,7 +37,8 @@ PodRuleInput case_input(const std::string& name) {
 }  // namespace
 
 TEST_CASE("pod rules are what the goldens say, v4 alone and both", "[golden]") {
-  for (std::string name : {"default", "ingress", "virtual_interfaces", "ingress_virtual_interfaces", "dns_off"}) {
+  for (std::string name :
+       {"default", "ingress", "virtual_interfaces", "ingress_virtual_interfaces", "dns_off"}) {
     auto input = case_input(name);
     check_golden(name, pod_rules(input));
     CHECK(pod_rules(input) == pod_rules(input));
@@ -52,9 +54,10 @@ TEST_CASE("host rules are what the goldens say", "[golden]") {
 
 TEST_CASE("interface names that could change a rule are dropped", "[N10]") {
   std::vector<std::string> dropped;
-  CHECK(parse_interfaces(" veth0, ,eth1.5 ,a b,x\"y,way-too-long-name,bad/name,ok\nadd rule,net*", &dropped) ==
-        std::vector<std::string>{"veth0", "eth1.5"});
-  CHECK(dropped == std::vector<std::string>{"a b", "x\"y", "way-too-long-name", "bad/name", "ok\nadd rule", "net*"});
+  CHECK(parse_interfaces(" veth0, ,eth1.5 ,a b,x\"y,way-too-long-name,bad/name,ok\nadd rule,net*",
+                         &dropped) == std::vector<std::string>{"veth0", "eth1.5"});
+  CHECK(dropped ==
+        std::vector<std::string>{"a b", "x\"y", "way-too-long-name", "bad/name", "ok\nadd rule", "net*"});
   CHECK_FALSE(valid_interface(""));
   CHECK_FALSE(valid_interface(".."));
   CHECK_FALSE(valid_interface("caf\xc3\xa9"));
@@ -79,7 +82,8 @@ TEST_CASE("set listings", "[D2]") {
   CHECK((*listed)[0].uid.empty());
   CHECK((*listed)[1].uid == "uid-2");
   CHECK(parse_set_listing(R"({"nftables":[{"set":{"name":"s"}}]})")->empty());
-  for (const char* bad : {"", "[]", "{}", R"({"nftables":3})", R"({"nftables":[{"set":{"elem":["x"]}}]})"}) CHECK_FALSE(parse_set_listing(bad));
+  for (const char* bad : {"", "[]", "{}", R"({"nftables":3})", R"({"nftables":[{"set":{"elem":["x"]}}]})"})
+    CHECK_FALSE(parse_set_listing(bad));
 }
 
 TEST_CASE("UIDs that may stand in a comment") {

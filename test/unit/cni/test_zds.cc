@@ -154,7 +154,8 @@ struct World {
 TEST_CASE("snapshot with descriptor and Keep, then SnapshotSent, one ack each", "[Z1][Z2]") {
   World world;
   auto netns = own_netns();
-  world.pods = std::vector<ZdsPod>{{"u1", "web", "prod", "web-sa", netns}, {"u2", "api", "prod", "api-sa", nullptr}};
+  world.pods =
+      std::vector<ZdsPod>{{"u1", "web", "prod", "web-sa", netns}, {"u2", "api", "prod", "api-sa", nullptr}};
   auto proxy = world.proxy();
   REQUIRE(proxy->to_proxy.size() == 1);
   CHECK(proxy->to_proxy[0].add().uid() == "u1");
@@ -283,7 +284,8 @@ TEST_CASE("a missing ack ends the connection, so a late one is nobody's", "[Z8]"
 }
 
 TEST_CASE("messages of 1024 bytes and more are refused", "[Z9]") {
-  ZdsPod pod{std::string(36, 'u'), std::string(253, 'n'), std::string(63, 's'), std::string(253, 'a'), nullptr};
+  ZdsPod pod{std::string(36, 'u'), std::string(253, 'n'), std::string(63, 's'), std::string(253, 'a'),
+             nullptr};
   CHECK(encode_zds_add(pod)->size() <= 640);
   pod.name = std::string(1000, 'n');
   CHECK_FALSE(encode_zds_add(pod));
