@@ -10,7 +10,10 @@ using base::Result;
 
 base::WallTime CertSchedule::renew_at(const wire::CertInfo& leaf, base::WallTime now) {
   if (leaf.not_after <= leaf.not_before) return now;
-  return std::max(now, leaf.not_before + (leaf.not_after - leaf.not_before) / 2);
+  // CAs date certificates back by minutes; for a short-lived one the half may lie in the past, and renewing at once
+  // would never end. A quarter of what is left is waited for in any case.
+  base::WallTime half = leaf.not_before + (leaf.not_after - leaf.not_before) / 2;
+  return std::max({now, half, now + (leaf.not_after - now) / 4});
 }
 
 base::Duration CertSchedule::after_failure(base::Rng& rng) {

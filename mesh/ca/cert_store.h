@@ -45,7 +45,7 @@ class CertSchedule {
   static constexpr base::Duration kFirstBackoff = std::chrono::seconds(1);
   static constexpr base::Duration kBackoffMax = std::chrono::seconds(150);
 
-  // not_before + lifetime/2, not before now; nonsense dates: now.
+  // not_before + lifetime/2, but not before a quarter of what is left; nonsense dates: now.
   static base::WallTime renew_at(const wire::CertInfo& leaf, base::WallTime now);
   // After a failure: 1 s, doubled, +-20 %, at most 150 s.
   base::Duration after_failure(base::Rng& rng);
