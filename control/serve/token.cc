@@ -88,6 +88,21 @@ TokenKey TokenKey::generate() {
   return TokenKey(std::move(bytes));
 }
 
+Result<TokenKey> load_token_key(const StateDir& state) {
+  constexpr const char* kName = "token-key";
+  // Two that start at once agree: one creates, the other reads.
+  Result<std::optional<std::string>> kept = state.read(kName);
+  if (kept && !kept->has_value()) {
+    Result<bool> created = state.create(kName, TokenKey::generate().bytes(), 0600);
+    if (!created) return fail(std::move(created).error());
+    kept = state.read(kName);
+  }
+  if (!kept) return fail(std::move(kept).error());
+  Result<TokenKey> key = TokenKey::from_bytes(kept->value_or(""));
+  if (!key) return fail(std::move(key).error().wrap(state.path(kName)));
+  return key;
+}
+
 std::string TokenKey::sign(std::string_view text) const {
   uint8_t mac[EVP_MAX_MD_SIZE];
   unsigned length = 0;

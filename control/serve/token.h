@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/serve/state_dir.h"
 #include "net/base/duration.h"
 #include "net/base/result.h"
 
@@ -47,5 +48,8 @@ class TokenKey {
   std::string sign(std::string_view text) const;
   std::string bytes_;
 };
+
+// token-key in the state directory, made if absent.
+base::Result<TokenKey> load_token_key(const StateDir& state);
 
 }  // namespace culvert::control
