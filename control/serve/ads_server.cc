@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/serve/ads_server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "net/async/scope.h"
+#include "proto/discovery.pb.h"
+
+namespace culvert::control {
+
+namespace v3 = envoy::service::discovery::v3;
+using base::Field;
+using base::Result;
+using conn::GrpcCode;
+using conn::GrpcStatus;
+
+namespace {
+
+constexpr std::string_view kMethod = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+// What one client wants of one type.
+struct Subscription {
+  bool opened = false;       // its first request has come
+  bool wildcard = false;
+  std::set<std::string> names;  // on demand
+  std::set<std::string> dirty;  // to be sent or removed
+  bool must_answer = false;     // answer even with nothing: a first request waits for it
+  std::string nonce_sent;
+  std::string nonce_acked;
+  uint64_t snapshot_sent = 0;
+  uint64_t snapshot_acked = 0;
+  uint64_t rejects = 0;
+  std::string last_error;
+};
+
+std::string metadata_text(const v3::Node& node, const char* key) {
+  auto found = node.metadata().fields().find(key);
+  return found == node.metadata().fields().end() ? std::string() : found->second.string_value();
+}
+
+// Four parts, a known type, an address: "ztunnel~10.0.0.1~pod.ns~ns.svc.cluster.local".
+bool is_node_id(const std::string& id) {
+  if (std::count(id.begin(), id.end(), '~') != 3) return false;
+  std::string type = id.substr(0, id.find('~'));
+  size_t second = id.find('~', type.size() + 1);
+  std::string ip = id.substr(type.size() + 1, second - type.size() - 1);
+  return (type == "ztunnel" || type == "waypoint" || type == "sidecar" || type == "router") && base::IpAddr::parse(ip).has_value();
+}
+
+}  // namespace
+
+class AdsServer::Stream {
+ public:
+  Stream(AdsServer& server, conn::GrpcCall& call, CallerIdentity caller)
+      : server_(server), call_(call), caller_(std::move(caller)), work_(server.loop_), sender_(server.loop_) {
+    connected_at_ = base::format_rfc3339(server.loop_.wall_now(), 0);
+    place_ = server_.streams_.insert(server_.streams_.end(), this);
+  }
+  ~Stream() { server_.streams_.erase(place_); }
+
+  async::Task<GrpcStatus> run();
+  // The server has a new snapshot.
+  void changed(const std::set<std::string>& addresses, const std::set<std::string>& authorizations);
+  Client describe() const;
+
+ private:
+  Subscription& subscription(const std::string& type) { return type == kAddressType ? address_ : authorization_; }
+  std::optional<GrpcStatus> check_node(const v3::DeltaDiscoveryRequest& request);
+  std::optional<GrpcStatus> take(const v3::DeltaDiscoveryRequest& request);
+  void open(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
+  void subscribe(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
+  void demand(Subscription& subscription, const std::string& name);
+  void acknowledge(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
+  std::optional<std::string> next_response();
+  std::string respond(std::string_view type, Subscription& subscription, std::set<std::string> names);
+  static async::Task<void> send_loop(Stream& stream);
+
+  AdsServer& server_;
+  conn::GrpcCall& call_;
+  CallerIdentity caller_;
+  std::string node_id_;
+  std::string node_name_;
+  std::string connected_at_;
+  Subscription address_;
+  Subscription authorization_;
+  std::set<std::string> policies_to_remove_;  // after the next Address response
+  uint64_t next_nonce_ = 0;
+  async::Event work_;
+  async::Scope sender_;
+  std::list<Stream*>::iterator place_;
+};
+
+AdsServer::AdsServer(async::Loop& loop, base::Log& log, const Authenticator& authenticator)
+    : loop_(loop), log_(log), authenticator_(authenticator), snapshot_(make_snapshot({}, nullptr)) {}
+
+AdsServer::~AdsServer() = default;
+
+void AdsServer::register_on(conn::GrpcServer& server) {
+  server.handle(std::string(kMethod), [this](conn::GrpcCall& call) { return serve(call); });
+}
+
+async::Task<GrpcStatus> AdsServer::serve(conn::GrpcCall& call) {
+  std::optional<CallerIdentity> caller = authenticator_.authenticate(call);
+  if (!caller) {
+    counters_.refused++;
+    co_return GrpcStatus{GrpcCode::kUnauthenticated, "request authenticate failure"};
+  }
+  counters_.streams++;
+  Stream stream(*this, call, std::move(*caller));
+  co_return co_await stream.run();
+}
+
+void AdsServer::publish(SnapshotRef snapshot) {
+  std::set<std::string> addresses = changed_names(snapshot_->addresses, snapshot->addresses);
+  std::set<std::string> authorizations = changed_names(snapshot_->authorizations, snapshot->authorizations);
+  snapshot_ = std::move(snapshot);
+  for (Stream* stream : streams_) stream->changed(addresses, authorizations);
+}
+
+std::vector<AdsServer::Client> AdsServer::clients() const {
+  std::vector<Client> out;
+  for (const Stream* stream : streams_) out.push_back(stream->describe());
+  return out;
+}
+
+async::Task<GrpcStatus> AdsServer::Stream::run() {
+  sender_.spawn(send_loop(*this));
+  for (;;) {
+    Result<std::optional<std::string>> message = co_await call_.receive();
+    if (!message) {
+      GrpcCode code = message.error().code() == base::Code::kExhausted ? GrpcCode::kResourceExhausted : GrpcCode::kUnavailable;
+      co_return GrpcStatus{code, message.error().message()};
+    }
+    if (!message->has_value()) co_return GrpcStatus{};
+    v3::DeltaDiscoveryRequest request;
+    if (!request.ParseFromString(**message)) co_return GrpcStatus{GrpcCode::kInvalidArgument, "the request cannot be read"};
+    if (std::optional<GrpcStatus> refused = take(request)) {
+      server_.log_.warn("ads", "stream refused",
+                        {Field::text("node", node_id_), Field::text("caller", caller_.to_string()),
+                         Field::text("reason", refused->message)});
+      co_return std::move(*refused);
+    }
+    work_.set();
+  }
+}
+
+std::optional<GrpcStatus> AdsServer::Stream::check_node(const v3::DeltaDiscoveryRequest& request) {
+  if (!request.has_node() || request.node().id().empty()) return GrpcStatus{GrpcCode::kInvalidArgument, "missing node information"};
+  if (!is_node_id(request.node().id())) {
+    return GrpcStatus{GrpcCode::kInvalidArgument, "node id \"" + request.node().id() + "\" is not type~ip~pod.ns~domain"};
+  }
+  node_id_ = request.node().id();
+  node_name_ = metadata_text(request.node(), "NODE_NAME");
+  std::string ns = metadata_text(request.node(), "NAMESPACE");
+  std::string account = metadata_text(request.node(), "SERVICE_ACCOUNT");
+  if ((!ns.empty() && ns != caller_.ns) || (!account.empty() && account != caller_.service_account)) {
+    return GrpcStatus{GrpcCode::kPermissionDenied,
+                      fmt::format("the node claims {}/{}, but has proven {}", ns, account, caller_.to_string())};
+  }
+  server_.log_.info("ads", "proxy connected",
+                    {Field::text("node", node_id_), Field::text("caller", caller_.to_string()),
+                     Field::bare("peer", call_.peer_addr().to_string())});
+  return std::nullopt;
+}
+
+std::optional<GrpcStatus> AdsServer::Stream::take(const v3::DeltaDiscoveryRequest& request) {
+  if (node_id_.empty()) {
+    if (auto refused = check_node(request)) return refused;
+  }
+  if (request.type_url() != kAddressType && request.type_url() != kAuthorizationType) {
+    // Other types of upstream's proxies: answered by silence, as a server without such resources does.
+    return std::nullopt;
+  }
+  Subscription& wanted = subscription(request.type_url());
+  if (!request.response_nonce().empty()) acknowledge(wanted, request);
+  if (!wanted.opened) {
+    open(wanted, request);
+  } else {
+    subscribe(wanted, request);
+  }
+  return std::nullopt;
+}
+
+void AdsServer::Stream::acknowledge(Subscription& wanted, const v3::DeltaDiscoveryRequest& request) {
+  if (request.response_nonce() != wanted.nonce_sent) {
+    server_.counters_.stale_nonces++;
+    return;
+  }
+  if (request.has_error_detail()) {
+    // Recorded, never resent: what a client refuses once it refuses again.
+    wanted.rejects++;
+    wanted.last_error = request.error_detail().message().substr(0, 1000);
+    server_.counters_.rejects++;
+    server_.log_.warn("ads", "proxy refused resources",
+                      {Field::text("node", node_id_), Field::text("type", request.type_url()),
+                       Field::text("error", wanted.last_error)});
+  }
+  wanted.nonce_acked = wanted.nonce_sent;
+  wanted.snapshot_acked = wanted.snapshot_sent;
+}
+
+void AdsServer::Stream::open(Subscription& wanted, const v3::DeltaDiscoveryRequest& request) {
+  wanted.opened = true;
+  wanted.must_answer = true;
+  const auto& asked = request.resource_names_subscribe();
+  const auto& left = request.resource_names_unsubscribe();
+  bool star = std::find(asked.begin(), asked.end(), "*") != asked.end();
+  bool star_left = std::find(left.begin(), left.end(), "*") != left.end();
+  wanted.wildcard = (asked.empty() || star) && !star_left;
+  const ResourceTable& table = server_.snapshot_->table(request.type_url());
+  const auto& held = request.initial_resource_versions();
+  if (wanted.wildcard) {
+    for (const auto& [name, resource] : table) {
+      auto have = held.find(name);
+      if (have == held.end() || have->second.empty() || have->second != resource->version) wanted.dirty.insert(name);
+    }
+    for (const auto& [name, version] : held) {
+      if (!table.contains(name)) wanted.dirty.insert(name);
+    }
+    return;
+  }
+  // On demand: what the client still holds is what it is subscribed to.
+  for (const auto& [name, version] : held) {
+    wanted.names.insert(name);
+    auto have = table.find(name);
+    if (have == table.end() || have->second->version != version) demand(wanted, name);
+  }
+  subscribe(wanted, request);
+}
+
+void AdsServer::Stream::subscribe(Subscription& wanted, const v3::DeltaDiscoveryRequest& request) {
+  for (const std::string& name : request.resource_names_unsubscribe()) {
+    if (name != "*") wanted.names.erase(name);
+  }
+  // A wildcard stream has everything already; a name costs neither memory nor a snapshot.
+  if (wanted.wildcard) return;
+  for (const std::string& name : request.resource_names_subscribe()) {
+    if (name != "*") demand(wanted, name);
+  }
+}
+
+// A uid, "network/ip" or "ns/hostname"; a service brings its workloads. Every name is answered.
+void AdsServer::Stream::demand(Subscription& wanted, const std::string& name) {
+  const Snapshot& snapshot = *server_.snapshot_;
+  wanted.names.insert(name);
+  wanted.dirty.insert(name);
+  std::vector<std::string> found;
+  if (snapshot.addresses.contains(name)) found.push_back(name);
+  auto [first, last] = snapshot.address_by_alias.equal_range(name);
+  for (auto it = first; it != last; ++it) found.push_back(it->second);
+  for (const std::string& resource : found) {
+    wanted.names.insert(resource);
+    wanted.dirty.insert(resource);
+    auto [begin, end] = snapshot.workloads_of_service.equal_range(resource);
+    for (auto it = begin; it != end; ++it) {
+      wanted.names.insert(it->second);
+      wanted.dirty.insert(it->second);
+    }
+  }
+}
+
+void AdsServer::Stream::changed(const std::set<std::string>& addresses, const std::set<std::string>& authorizations) {
+  const Snapshot& snapshot = *server_.snapshot_;
+  if (authorization_.opened) authorization_.dirty.insert(authorizations.begin(), authorizations.end());
+  if (address_.opened && address_.wildcard) {
+    address_.dirty.insert(addresses.begin(), addresses.end());
+  } else if (address_.opened) {
+    for (const std::string& name : addresses) {
+      auto workload = snapshot.compiled.workloads.find(name);
+      bool ours = workload != snapshot.compiled.workloads.end() && !node_name_.empty() &&
+                  workload->second->node == node_name_;
+      bool member = workload != snapshot.compiled.workloads.end() &&
+                    std::any_of(workload->second->services.begin(), workload->second->services.end(),
+                                [&](const model::Membership& m) { return address_.names.contains(m.service.to_string()); });
+      auto resource = snapshot.addresses.find(name);
+      bool by_alias = resource != snapshot.addresses.end() &&
+                      std::any_of(resource->second->aliases.begin(), resource->second->aliases.end(),
+                                  [&](const std::string& alias) { return address_.names.contains(alias); });
+      if (!ours && !member && !by_alias && !address_.names.contains(name)) continue;
+      address_.names.insert(name);
+      address_.dirty.insert(name);
+    }
+  }
+  work_.set();
+}
+
+std::string AdsServer::Stream::respond(std::string_view type, Subscription& wanted, std::set<std::string> names) {
+  const Snapshot& snapshot = *server_.snapshot_;
+  const ResourceTable& table = snapshot.table(type);
+  v3::DeltaDiscoveryResponse response;
+  response.set_type_url(std::string(type));
+  response.set_system_version_info(fmt::format("{}", snapshot.number));
+  for (const std::string& name : names) {
+    auto found = table.find(name);
+    if (found == table.end()) {
+      // An alias that was answered under its resource's own name is not gone.
+      if (snapshot.address_by_alias.contains(name) && type == kAddressType) continue;
+      response.add_removed_resources(name);
+      continue;
+    }
+    v3::Resource* resource = response.add_resources();
+    resource->set_name(name);
+    resource->set_version(found->second->version);
+    resource->mutable_resource()->set_type_url(std::string(type));
+    resource->mutable_resource()->set_value(found->second->value);
+    if (!wanted.wildcard) {
+      for (const std::string& alias : found->second->aliases) resource->add_aliases(alias);
+    }
+  }
+  wanted.nonce_sent = fmt::format("{}-{}", snapshot.number, ++next_nonce_);
+  wanted.snapshot_sent = snapshot.number;
+  wanted.must_answer = false;
+  response.set_nonce(wanted.nonce_sent);
+  (type == kAddressType ? server_.counters_.pushes_address : server_.counters_.pushes_authorization)++;
+  return response.SerializeAsString();
+}
+
+// One response, or nothing to say. Policies that exist go first, then addresses, then policies that are gone.
+std::optional<std::string> AdsServer::Stream::next_response() {
+  if (authorization_.must_answer || !authorization_.dirty.empty()) {
+    std::set<std::string> now;
+    for (const std::string& name : std::exchange(authorization_.dirty, {})) {
+      bool exists = server_.snapshot_->authorizations.contains(name);
+      (exists || authorization_.must_answer ? now : policies_to_remove_).insert(name);
+    }
+    if (authorization_.must_answer || !now.empty()) return respond(kAuthorizationType, authorization_, std::move(now));
+  }
+  if (address_.must_answer || !address_.dirty.empty()) {
+    return respond(kAddressType, address_, std::exchange(address_.dirty, {}));
+  }
+  if (!policies_to_remove_.empty()) {
+    return respond(kAuthorizationType, authorization_, std::exchange(policies_to_remove_, {}));
+  }
+  return std::nullopt;
+}
+
+async::Task<void> AdsServer::Stream::send_loop(Stream& stream) {
+  for (;;) {
+    co_await stream.work_.wait();
+    stream.work_.reset();
+    while (std::optional<std::string> response = stream.next_response()) {
+      // Waits while the client is slow; what changes meanwhile only grows the sets.
+      Result<> sent = co_await stream.call_.send(std::move(*response));
+      if (!sent) co_return;
+    }
+  }
+}
+
+AdsServer::Client AdsServer::Stream::describe() const {
+  Client client{node_id_, caller_.to_string(), call_.peer_addr().to_string(), connected_at_, {}};
+  auto add = [&](std::string_view type, const Subscription& s) {
+    if (!s.opened) return;
+    client.types.push_back({std::string(type), s.wildcard, s.nonce_sent, s.nonce_acked, s.snapshot_sent, s.snapshot_acked,
+                            s.rejects, s.last_error, s.dirty.size()});
+  };
+  add(kAddressType, address_);
+  add(kAuthorizationType, authorization_);
+  return client;
+}
+
+}  // namespace culvert::control

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Snapshot: what the control plane serves at one moment, encoded once and shared by all streams (spec control-plane
+// section 1.3, apis section 6). Immutable.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/compile/compile.h"
+
+namespace culvert::control {
+
+inline constexpr std::string_view kAddressType = "type.googleapis.com/istio.workload.Address";
+inline constexpr std::string_view kAuthorizationType = "type.googleapis.com/istio.security.Authorization";
+
+// One resource as it goes on the wire.
+struct Resource {
+  std::string version;               // lower-case hex of a content hash: equal on every replica and after a restart
+  std::string value;                 // serialized Address or Authorization
+  std::vector<std::string> aliases;  // "network/ip"; for on-demand streams
+};
+using ResourceRef = std::shared_ptr<const Resource>;
+using ResourceTable = std::map<std::string, ResourceRef>;
+
+struct Snapshot {
+  uint64_t number = 0;  // grows with every change
+  Compiled compiled;
+  ResourceTable addresses;
+  ResourceTable authorizations;
+  // On demand: a workload or service by address, and the workloads behind a service.
+  std::multimap<std::string, std::string> address_by_alias;     // "network/ip" to resource name
+  std::multimap<std::string, std::string> workloads_of_service;  // "ns/host" to uid
+
+  const ResourceTable& table(std::string_view type) const { return type == kAddressType ? addresses : authorizations; }
+};
+using SnapshotRef = std::shared_ptr<const Snapshot>;
+
+// Encodes; what has not changed since `previous` (may be null) is taken over as it is.
+SnapshotRef make_snapshot(Compiled compiled, const SnapshotRef& previous);
+
+// Names whose resource is new, different or gone.
+std::set<std::string> changed_names(const ResourceTable& before, const ResourceTable& after);
+
+// 64-bit FNV-1a with a final mix, as lower-case hex: stable across builds and machines.
+std::string content_hash(std::string_view bytes);
+
+}  // namespace culvert::control
