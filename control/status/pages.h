@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control plane's own endpoints (spec control-plane section 5.5): /ready, /metrics, /version and /debug views of
+// what was derived and what each proxy has acknowledged. Control loop.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "control/serve/ads_server.h"
+#include "control/serve/ca_service.h"
+#include "mesh/kube/resource_source.h"
+#include "net/conn/http_server.h"
+
+namespace culvert::control {
+
+class Pages {
+ public:
+  Pages(const AdsServer& ads, const CaService& ca, const kube::ResourceSource& source, std::string version)
+      : ads_(ads), ca_(ca), source_(source), version_(std::move(version)) {}
+  async::Task<conn::HttpResponse> serve(conn::HttpRequest request);
+
+ private:
+  conn::HttpResponse metrics() const;
+  std::string ambient() const;
+  std::string syncz() const;
+  std::string problems() const;
+
+  const AdsServer& ads_;
+  const CaService& ca_;
+  const kube::ResourceSource& source_;
+  std::string version_;
+};
+
+}  // namespace culvert::control
