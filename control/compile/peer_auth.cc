@@ -117,7 +117,7 @@ void compile_peer_authentications(Context& context) {
     }
     if (in_root || is_wide(*policy) || policy->port_modes.empty()) continue;
     auto body = converted(*policy, effective_mode(parent_strict(context, policy->meta.ns), policy.get()));
-    if (body) context.out.policies[body->key()] = std::make_shared<const model::Policy>(std::move(*body));
+    if (body) context.out.policies[body->key()] = std::make_shared<const model::Policy>(*body);
   }
 }
 

@@ -256,7 +256,8 @@ void compile_policy(Context& context, const AuthorizationPolicy& policy) {
                  "UnsupportedValue: HTTP attributes are not seen by the node proxy, so it denies more than written. Bind "
                  "the policy to a waypoint with targetRefs");
   }
-  context.out.policies[out.key()] = std::make_shared<const model::Policy>(std::move(out));
+  std::string key = out.key();
+  context.out.policies[key] = std::make_shared<const model::Policy>(std::move(out));
 }
 
 }  // namespace

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// From YAML to what proxies get (spec control-plane section 10, Policy and Workloads).
+#include "control/compile/compile.h"
+
+#include <catch2/catch.hpp>
+
+#include "mesh/kube/decode.h"
+#include "mesh/kube/directory_source.h"
+
+namespace culvert::control {
+namespace {
+
+Compiled compile_yaml(const std::string& yaml) {
+  kube::DecodedFile decoded = kube::decode_manifests(yaml, "test.yaml");
+  if (decoded.syntax) FAIL(decoded.syntax->message);
+  std::vector<std::shared_ptr<const kube::AnyObject>> items;
+  for (auto& document : decoded.documents) {
+    for (const auto& problem : document.problems) UNSCOPED_INFO(problem.origin.to_string() << " " << problem.message);
+    REQUIRE(document.object);
+    items.push_back(std::make_shared<const kube::AnyObject>(std::move(*document.object)));
+  }
+  std::vector<kube::Problem> problems;
+  return compile(*kube::assemble(items, problems), {});
+}
+
+const std::string kPod = R"(
+apiVersion: v1
+kind: Pod
+metadata: {name: api-1, namespace: production, labels: {app: api}, annotations: {ambient.istio.io/redirection: enabled}}
+spec:
+  nodeName: n1
+  serviceAccountName: api
+  containers: [{ports: [{name: web, containerPort: 8080}]}]
+status: {podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}
+---
+)";
+
+std::vector<std::string> policies_of(const Compiled& compiled) {
+  std::vector<std::string> out;
+  for (const model::Name& name : compiled.workloads.at("Kubernetes//Pod/production/api-1")->authorization_policies) {
+    out.push_back(name.str());
+    // Never a name without its policy: the proxy would have to refuse everything.
+    CHECK(compiled.policies.contains(name.str()));
+  }
+  return out;
+}
+
+std::string peer_authentication(const std::string& ns, const std::string& name, const std::string& spec) {
+  return "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " + name + ", namespace: " + ns +
+         "}\nspec: " + spec + "\n---\n";
+}
+
+}  // namespace
+
+TEST_CASE("a pod with a service", "[workloads]") {
+  Compiled out = compile_yaml(kPod + R"(
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: production}
+spec:
+  clusterIP: 10.96.0.10
+  selector: {app: api}
+  ports: [{port: 80, targetPort: web, name: http}, {port: 81, targetPort: nowhere}, {port: 53, protocol: UDP}]
+)");
+  const auto& workload = *out.workloads.at("Kubernetes//Pod/production/api-1");
+  CHECK(workload.protocol == model::TunnelProtocol::kHbone);
+  CHECK(workload.addresses.size() == 2);
+  CHECK(workload.canonical_name == "api");
+  REQUIRE(workload.services.size() == 1);
+  CHECK(workload.services[0].service.to_string() == "production/api.production.svc.cluster.local");
+  REQUIRE(workload.services[0].ports.size() == 1);
+  CHECK(workload.services[0].ports[0].target_port == 8080);
+  const auto& service = *out.services.at("production/api.production.svc.cluster.local");
+  CHECK(service.ports.size() == 2);
+  CHECK(service.vips.at(0).ip.to_string() == "10.96.0.10");
+  CHECK(service.canonical);
+}
+
+TEST_CASE("pods come and go by address and phase", "[workloads]") {
+  auto with = [](const std::string& status) {
+    return compile_yaml("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: " + status + "\n").workloads;
+  };
+  CHECK(with("{}").empty());
+  CHECK(with("{podIP: 10.0.0.1, phase: Succeeded}").empty());
+  CHECK(with("{podIP: 10.0.0.1, phase: Failed}").empty());
+  CHECK(with("{podIP: nonsense}").empty());
+  CHECK(with("{podIP: 10.0.0.1, phase: Pending}").begin()->second->status == model::HealthStatus::kUnhealthy);
+  CHECK(with("{podIP: 10.0.0.1, phase: Running}").begin()->second->status == model::HealthStatus::kHealthy);
+}
+
+TEST_CASE("selector policies are attached to the workloads they select", "[policy]") {
+  auto action = GENERATE(as<std::string>{}, "ALLOW", "DENY");
+  Compiled out = compile_yaml(kPod + "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" +
+                              "metadata: {name: p, namespace: production}\nspec:\n  selector: {matchLabels: {app: api}}\n" +
+                              "  action: " + action + "\n" + R"(
+  rules:
+  - from: [{source: {principals: ["cluster.local/ns/production/sa/web", "*"]}}]
+    to: [{operation: {ports: ["8080"]}}]
+    when: [{key: source.ip, notValues: ["10.9.0.0/16"]}]
+)");
+  CHECK(policies_of(out) == std::vector<std::string>{"production/p"});
+  const model::Policy& policy = *out.policies.at("production/p");
+  CHECK(policy.scope == model::PolicyScope::kWorkloadSelector);
+  REQUIRE(policy.rules.size() == 1);
+  REQUIRE(policy.rules[0].clauses.size() == 3);
+  CHECK(policy.rules[0].clauses[0].matches[0].destination_ports == std::vector<uint16_t>{8080});
+  CHECK(policy.rules[0].clauses[1].matches[0].principals.size() == 2);
+  CHECK(policy.rules[0].clauses[2].matches[0].not_source_ips.size() == 1);
+}
+
+TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]") {
+  struct Case {
+    const char* action;
+    const char* rule;
+    size_t rules;    // that remain
+    size_t clauses;  // of the first
+  };
+  auto c = GENERATE(values<Case>({
+      {"ALLOW", "{to: [{operation: {methods: [GET]}}]}", 0, 0},
+      {"ALLOW", "{from: [{source: {principals: [a]}}], to: [{operation: {methods: [GET], ports: ['80']}}]}", 0, 0},
+      {"ALLOW", "{from: [{source: {principals: [a]}}]}", 1, 1},
+      {"ALLOW", "{}", 1, 0},
+      {"DENY", "{}", 1, 0},
+      {"DENY", "{to: [{operation: {methods: [GET]}}]}", 0, 0},
+      {"DENY", "{to: [{operation: {methods: [GET], ports: ['80']}}]}", 1, 1},
+      {"DENY", "{from: [{source: {principals: [a]}}], to: [{operation: {methods: [GET]}}]}", 1, 1},
+      {"DENY", "{from: [{source: {principals: [a]}}, {source: {requestPrincipals: [b]}}]}", 1, 1},
+      {"DENY", "{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['80']}}, {operation: {paths: [/x]}}]}", 1, 1},
+      {"DENY", "{from: [{source: {ipBlocks: [garbage]}}], to: [{operation: {ports: ['80']}}]}", 1, 1},
+  }));
+  Compiled out = compile_yaml(std::string("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+                                          "metadata: {name: p, namespace: a}\nspec: {action: ") +
+                              c.action + ", rules: [" + c.rule + "]}\n");
+  INFO(c.action << " " << c.rule);
+  const model::Policy& policy = *out.policies.at("a/p");
+  REQUIRE(policy.rules.size() == c.rules);
+  if (c.rules > 0) CHECK(policy.rules[0].clauses.size() == c.clauses);
+}
+
+TEST_CASE("scopes, root namespace, unsupported actions", "[policy]") {
+  auto scope = [](const std::string& ns, const std::string& spec) {
+    Compiled out = compile_yaml("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: " +
+                                ns + "}\nspec: " + spec + "\n");
+    return out.policies.empty() ? std::string("none") : std::string(model::to_string(out.policies.begin()->second->scope));
+  };
+  CHECK(scope("a", "{}") == "Namespace");
+  CHECK(scope("istio-system", "{}") == "Global");
+  CHECK(scope("a", "{selector: {}}") == "Namespace");
+  CHECK(scope("a", "{selector: {matchLabels: {x: y}}}") == "WorkloadSelector");
+  CHECK(scope("a", "{action: AUDIT, rules: [{}]}") == "none");
+  CHECK(scope("a", "{action: CUSTOM, rules: [{}]}") == "none");
+  CHECK(scope("a", "{targetRefs: [{kind: Service, name: x, group: ''}], rules: [{}]}") == "none");
+}
+
+TEST_CASE("what PeerAuthentication puts on a workload", "[policy]") {
+  const std::string strict = "istio-system/istio_converted_static_strict";
+  const std::string converted = "production/converted_peer_authentication_w";
+  struct Case {
+    std::string root, ns, workload;  // modes; empty: no such policy
+    std::string ports;
+    std::vector<std::string> expected;
+  };
+  auto c = GENERATE_COPY(values<Case>({
+      {"", "", "", "", {}},
+      {"STRICT", "", "", "", {strict}},
+      {"STRICT", "PERMISSIVE", "", "", {}},
+      {"PERMISSIVE", "STRICT", "", "", {strict}},
+      {"STRICT", "UNSET", "", "", {strict}},
+      {"STRICT", "", "PERMISSIVE", "", {}},
+      {"STRICT", "", "DISABLE", "", {}},
+      {"", "", "STRICT", "", {strict}},
+      {"", "", "STRICT", "'80': {mode: PERMISSIVE}", {converted}},
+      {"", "", "STRICT", "'80': {mode: DISABLE}", {converted}},
+      {"", "", "STRICT", "'80': {mode: STRICT}", {strict}},
+      {"", "", "PERMISSIVE", "'80': {mode: STRICT}", {converted}},
+      {"", "", "PERMISSIVE", "'80': {mode: PERMISSIVE}", {}},
+      {"STRICT", "", "UNSET", "'80': {mode: PERMISSIVE}", {converted}},
+      {"STRICT", "", "UNSET", "'80': {mode: DISABLE}", {strict}},
+      {"STRICT", "UNSET", "UNSET", "'80': {mode: PERMISSIVE}", {converted}},
+      {"", "", "UNSET", "'80': {mode: STRICT}", {converted}},
+  }));
+  std::string yaml = kPod;
+  if (!c.root.empty()) yaml += peer_authentication("istio-system", "m", "{mtls: {mode: " + c.root + "}}");
+  if (!c.ns.empty()) yaml += peer_authentication("production", "n", "{mtls: {mode: " + c.ns + "}}");
+  if (!c.workload.empty()) {
+    yaml += peer_authentication("production", "w", "{selector: {matchLabels: {app: api}}, mtls: {mode: " + c.workload +
+                                                      "}, portLevelMtls: {" + c.ports + "}}");
+  }
+  INFO(c.root << "/" << c.ns << "/" << c.workload << " " << c.ports);
+  CHECK(policies_of(compile_yaml(yaml)) == c.expected);
+}
+
+}  // namespace culvert::control
