@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `culvert token`: a token of embedded mode, signed with the key in the control plane's state directory.
+// An error: no such directory or key (neither is made), or names that the control plane would refuse.
 #pragma once
 
 #include <string>
