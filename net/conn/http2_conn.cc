@@ -137,8 +137,9 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   void abort(uint32_t code) {
     if (ended_) return;
+    auto keep = shared_from_this();
     engine_.goaway(code);
-    flush();
+    write_out();
     end(std::nullopt);
   }
 
@@ -279,7 +280,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       }
       taken += got.count();
       if (Result<> fed = engine_.feed({scratch_.get(), got.count()}); !fed) {
-        flush();  // the GOAWAY that says why
+        write_out();  // the GOAWAY that says why
         end(std::move(fed).error());
         return;
       }
@@ -298,6 +299,12 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   void flush() {
     auto keep = shared_from_this();
+    write_out();
+    check_session_over();
+    check_drained();
+  }
+
+  void write_out() {
     while (!ended_) {
       if (Result<> produced = engine_.produce(out_); !produced) {
         end(std::move(produced).error());
@@ -317,7 +324,13 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       }
       out_.consume(put.count());
     }
-    check_drained();
+  }
+
+  // nghttp2 answers a peer's fault with a GOAWAY of its own and is then deaf: nothing more will come of it.
+  void check_session_over() {
+    if (ended_ || final_goaway_due_ || !out_.empty() || engine_.wants_read() || engine_.wants_write()) return;
+    bool orderly = streams_.empty() && (draining_ || goaway_received_);
+    end(orderly ? std::nullopt : std::optional(Error(Code::kProtocol, "the peer broke the HTTP/2 protocol")));
   }
 
   void check_drained() {
@@ -340,7 +353,10 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   void on_ping_timer() {
     if (ping_unanswered_) {
-      abort(wire::kH2NoError);
+      auto keep = shared_from_this();
+      engine_.goaway(wire::kH2NoError);
+      write_out();
+      end(Error(Code::kTimeout, "the peer did not answer a keepalive PING in time"));
       return;
     }
     ping_unanswered_ = true;

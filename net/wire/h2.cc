@@ -309,6 +309,8 @@ Result<> H2Engine::produce(base::ByteQueue& out) {
 
 bool H2Engine::wants_write() const { return nghttp2_session_want_write(impl_->session) != 0; }
 
+bool H2Engine::wants_read() const { return nghttp2_session_want_read(impl_->session) != 0; }
+
 Result<int32_t> H2Engine::open(const Headers& headers, bool end_stream) {
   std::vector<nghttp2_nv> nv = to_nv(headers);
   nghttp2_data_provider source{};
