@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ztunnel: the node proxy. Builds loops, log and App and waits for signals; everything else is in app.h.
+#include <unistd.h>
+
 #include <cstdio>
 #include <list>
 #include <thread>
 
+#include "net/uv/log_sink.h"
 #include "net/uv/uv_network.h"
 #include "ztunnel/app.h"
 #include "ztunnel/program.h"
@@ -33,7 +36,8 @@ int proxy(char** environment) {
   auto config = config::load_ztunnel_config(config::Environment::from_block(environment),
                                             config::read_file_from_disk, std::thread::hardware_concurrency());
   if (!config) return refuse(config.error());
-  auto log = ztunnel::make_log(*config);
+  uv::LogSink sink(STDOUT_FILENO);
+  auto log = ztunnel::make_log(*config, [&sink](std::string line) { sink.push(std::move(line)); });
   if (!log) return refuse(log.error());
   std::list<Place> places(1 + config->worker_threads);
   std::vector<ztunnel::LoopPlace> data;

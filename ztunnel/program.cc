@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
+#include <utility>
 
 namespace culvert::ztunnel {
 
@@ -33,13 +33,13 @@ base::Result<> raise_descriptor_limit() {
   return {};
 }
 
-base::Result<std::unique_ptr<base::LineLog>> make_log(const config::ZtunnelConfig& config) {
+base::Result<std::unique_ptr<base::LineLog>> make_log(const config::ZtunnelConfig& config,
+                                                     base::LineLog::Sink sink) {
   auto filter = base::LogFilter::parse(config.log_filter);
   if (!filter) return base::fail(std::move(filter).error().wrap("RUST_LOG"));
   auto format = config.log_json ? base::LogFormat::kJson : base::LogFormat::kPlain;
   auto clock = [] { return std::chrono::time_point_cast<base::Duration>(std::chrono::system_clock::now()); };
-  auto sink = [](std::string line) { std::fwrite(line.data(), 1, line.size(), stdout); std::fflush(stdout); };
-  return std::make_unique<base::LineLog>(std::move(*filter), format, clock, sink);
+  return std::make_unique<base::LineLog>(std::move(*filter), format, clock, std::move(sink));
 }
 
 uint64_t random_seed() {

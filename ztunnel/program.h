@@ -15,8 +15,8 @@ namespace culvert::ztunnel {
 // Raises the soft limit of descriptors to the hard one.
 base::Result<> raise_descriptor_limit();
 
-// The process's log on standard output, as RUST_LOG and LOG_FORMAT say.
-base::Result<std::unique_ptr<base::LineLog>> make_log(const config::ZtunnelConfig& config);
+// The process's log, as RUST_LOG and LOG_FORMAT say.
+base::Result<std::unique_ptr<base::LineLog>> make_log(const config::ZtunnelConfig& config, base::LineLog::Sink sink);
 
 // A seed from the kernel, for choices that need no secrecy.
 uint64_t random_seed();
