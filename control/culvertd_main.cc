@@ -1,32 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 // culvertd: the control plane on a directory of manifests.
-#include <CLI/CLI.hpp>
+#include <chrono>
 #include <csignal>
+#include <cstdio>
 
-#include "control/daemon.h"
+#include "control/flags.h"
+#include "mesh/kube/directory_source.h"
+#include "net/uv/dir_watch.h"
+#include "net/uv/signals.h"
+#include "net/uv/uv_network.h"
+
+using namespace culvert;
+
+namespace {
+
+async::Task<void> run_plane(control::ControlPlane& plane, uv::UvLoop& loop, base::Result<>& outcome) {
+  outcome = co_await plane.run();
+  loop.stop();
+}
+
+base::Result<> run(control::DaemonOptions options, base::Log& log) {
+  uv::SignalWatch::block();
+  uv::UvLoop loop;
+  auto network = uv::UvNetwork::create(loop);
+  if (!network) return base::fail(std::move(network).error());
+  kube::DirectorySource source(loop, log, options.directory);
+  // Watch first, then read: a change in between is seen twice rather than never.
+  auto watch = uv::DirWatch::create(loop, options.directory, [&source] { source.changed(); });
+  if (!watch) return base::fail(std::move(watch).error().wrap("--dir"));
+  if (auto read = source.start(); !read) return base::fail(std::move(read).error().wrap("--dir"));
+  auto plane = control::ControlPlane::make(loop, **network, log, source, std::move(options.state),
+                                           std::move(options.vips), std::move(options.plane));
+  if (!plane) return base::fail(std::move(plane).error());
+  uv::SignalWatch signals(loop, [&](int) { (*plane)->shut_down(); });
+  base::Result<> outcome;
+  async::Scope main_task(loop);
+  main_task.spawn(run_plane(**plane, loop, outcome));
+  loop.run();
+  return outcome;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("The control plane of the Culvert service mesh", "culvertd");
-  culvert::control::DaemonOptions options;
-  auto& compile = options.plane.compile;
-  std::vector<std::string> trusted = {"istio-system/ztunnel"};
-  app.add_option("--dir", options.directory, "Directory of manifests, watched")->required();
-  app.add_option("--state", options.state, "Directory for the CA, keys and allocations")->required();
-  app.add_option("--listen", options.listen, "Address of xDS and CA")->capture_default_str();
-  app.add_option("--http", options.http, "Address of health, metrics and debug pages")->capture_default_str();
-  app.add_option("--san", options.plane.server_names, "Further name or address in the server certificate");
-  app.add_option("--ca-dir", options.plane.ca_directory, "Certificates of your own CA in place of a self-signed root");
-  app.add_option("--trusted-node-account", trusted, "namespace/account of node proxies")->capture_default_str();
-  app.add_option("--trust-domain", compile.trust_domain, "Trust domain of the mesh")->capture_default_str();
-  app.add_option("--cluster-domain", compile.cluster_domain, "DNS domain of the cluster")->capture_default_str();
-  app.add_option("--cluster-id", compile.cluster_id, "Name of the cluster")->capture_default_str();
-  app.add_option("--root-namespace", compile.root_namespace, "Namespace of mesh-wide policies")->capture_default_str();
-  app.add_option("--vip-cidr", options.vip_range, "Range of virtual addresses for services without one")->capture_default_str();
-  app.add_option("--log", options.log_filter, "Log levels, for example info,ads=debug")->capture_default_str();
-  app.set_version_flag("--version", "culvertd " CULVERT_VERSION);
-  CLI11_PARSE(app, argc, argv);
-  options.plane.trusted_node_accounts = {trusted.begin(), trusted.end()};
-  options.plane.version = CULVERT_VERSION;
+  int status = 0;
+  auto options = control::parse_daemon_options(argc, argv, status);
+  if (!options) return status;
   std::signal(SIGPIPE, SIG_IGN);
-  return culvert::control::run_daemon(std::move(options));
+  auto clock = [] { return std::chrono::time_point_cast<base::Duration>(std::chrono::system_clock::now()); };
+  auto print = [](std::string line) {
+    std::fwrite(line.data(), 1, line.size(), stdout), std::fflush(stdout);
+  };
+  base::LineLog log(options->log, base::LogFormat::kPlain, clock, print);
+  auto outcome = run(std::move(*options), log);
+  if (outcome) return 0;
+  std::fprintf(stderr, "culvertd: %s\n", outcome.error().message().c_str());
+  return 1;
 }

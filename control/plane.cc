@@ -27,9 +27,9 @@ conn::GrpcServer::Options grpc_options() {
 
 }  // namespace
 
-Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::Network& network, base::Log& log,
-                                                         kube::ResourceSource& source, StateDir state, VipPool vips,
-                                                         PlaneOptions options) {
+Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::Network& network,
+                                                         base::Log& log, kube::ResourceSource& source,
+                                                         StateDir state, VipPool vips, PlaneOptions options) {
   Result<CertAuthority> authority =
       options.ca_directory.empty()
           ? CertAuthority::self_signed(state, options.compile.trust_domain, loop.wall_now())
@@ -40,12 +40,14 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::
   if (Result<std::optional<std::string>> kept = state.read("vips.json"); kept && kept->has_value()) {
     if (Result<> loaded = vips.load_json(**kept); !loaded) return fail(std::move(loaded).error());
   }
-  return std::unique_ptr<ControlPlane>(new ControlPlane(loop, network, log, source, std::move(state), std::move(vips),
-                                                        std::move(*authority), std::move(*key), std::move(options)));
+  return std::unique_ptr<ControlPlane>(new ControlPlane(loop, network, log, source, std::move(state),
+                                                        std::move(vips), std::move(*authority),
+                                                        std::move(*key), std::move(options)));
 }
 
-ControlPlane::ControlPlane(async::Loop& loop, io::Network& network, base::Log& log, kube::ResourceSource& source,
-                           StateDir state, VipPool vips, CertAuthority authority, TokenKey key, PlaneOptions options)
+ControlPlane::ControlPlane(async::Loop& loop, io::Network& network, base::Log& log,
+                           kube::ResourceSource& source, StateDir state, VipPool vips,
+                           CertAuthority authority, TokenKey key, PlaneOptions options)
     : loop_(loop),
       network_(network),
       log_(log),
@@ -74,7 +76,8 @@ ControlPlane::ControlPlane(async::Loop& loop, io::Network& network, base::Log& l
 bool ControlPlane::pod_on_node(const std::string& ns, const std::string& service_account,
                                const std::string& node) const {
   for (const auto& [key, pod] : source_.objects()->pods) {
-    if (pod->meta.ns == ns && pod->service_account == service_account && pod->node == node && pod->phase != "Failed") {
+    if (pod->meta.ns == ns && pod->service_account == service_account && pod->node == node &&
+        pod->phase != "Failed") {
       return true;
     }
   }
@@ -102,10 +105,11 @@ void ControlPlane::recompile() {
               {Field::text("code", finding.code), Field::bare("at", finding.origin.to_string()),
                Field::text("object", finding.object)});
   }
-  log_.debug("source", "derived",
-             {Field::number("snapshot", ads_.snapshot()->number), Field::number("workloads", now.workloads.size()),
-              Field::number("services", now.services.size()), Field::number("policies", now.policies.size()),
-              Field::text("took", base::format_duration(loop_.now() - began))});
+  log_.debug(
+      "source", "derived",
+      {Field::number("snapshot", ads_.snapshot()->number), Field::number("workloads", now.workloads.size()),
+       Field::number("services", now.services.size()), Field::number("policies", now.policies.size()),
+       Field::text("took", base::format_duration(loop_.now() - began))});
 }
 
 Result<> ControlPlane::renew_server_certificate() {
@@ -118,7 +122,8 @@ Result<> ControlPlane::renew_server_certificate() {
   for (const char* name : {"localhost", "127.0.0.1", "::1"}) names.emplace_back(name);
   Result<wire::TlsIdentityRef> issued = authority_.issue_server(names, kServerLifetime, loop_.wall_now());
   if (!issued) {
-    log_.error("ca", "no certificate for the control plane itself", {Field::text("error", issued.error().message())});
+    log_.error("ca", "no certificate for the control plane itself",
+               {Field::text("error", issued.error().message())});
     loop_.arm(renew_timer_, loop_.now() + std::chrono::minutes(1));
     return fail(std::move(issued).error());
   }
@@ -164,7 +169,8 @@ async::Task<Result<>> ControlPlane::run() {
   Result<std::unique_ptr<io::Listener>> http = network_.listen(options_.http, {});
   if (!http) co_return fail(std::move(http).error().wrap("serve health and metrics"));
   http_ = std::make_unique<conn::HttpServer>(
-      loop_, std::move(*http), [this](conn::HttpRequest request) { return pages_.serve(std::move(request)); }, log_);
+      loop_, std::move(*http), [this](conn::HttpRequest request) { return pages_.serve(std::move(request)); },
+      log_);
   tasks_.spawn(accept_loop());
   tasks_.spawn(http_->run());
   log_.info("culvertd", "ready",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ControlPlane: culvertd as one object: source -> compile -> snapshot -> ADS, beside it the CA and the pages. Lives on
-// one loop; main builds it, `run` ends after shut_down.
+// ControlPlane: culvertd as one object: source -> compile -> snapshot -> ADS, beside it the CA and the pages.
+// Lives on one loop; main builds it, `run` ends after shut_down.
 #pragma once
 
 #include <functional>
@@ -38,16 +38,16 @@ class ControlPlane {
   static constexpr base::Duration kHandshakeTimeout = std::chrono::seconds(10);
 
   // An error: the state directory, the CA or the VIPs are unusable.
-  static base::Result<std::unique_ptr<ControlPlane>> make(async::Loop& loop, io::Network& network, base::Log& log,
-                                                          kube::ResourceSource& source, StateDir state,
-                                                          VipPool vips, PlaneOptions options);
+  static base::Result<std::unique_ptr<ControlPlane>> make(async::Loop& loop, io::Network& network,
+                                                          base::Log& log, kube::ResourceSource& source,
+                                                          StateDir state, VipPool vips, PlaneOptions options);
   // Listens, then serves until shut_down. An error: a port cannot be had.
   async::Task<base::Result<>> run();
   void shut_down() { stopping_.set(); }
 
  private:
-  ControlPlane(async::Loop& loop, io::Network& network, base::Log& log, kube::ResourceSource& source, StateDir state,
-               VipPool vips, CertAuthority authority, TokenKey key, PlaneOptions options);
+  ControlPlane(async::Loop& loop, io::Network& network, base::Log& log, kube::ResourceSource& source,
+               StateDir state, VipPool vips, CertAuthority authority, TokenKey key, PlaneOptions options);
   void recompile();
   base::Result<> renew_server_certificate();
   bool pod_on_node(const std::string& ns, const std::string& service_account, const std::string& node) const;

@@ -21,7 +21,9 @@ int report(const base::Error& error) {
 int main(int argc, char** argv) {
   CLI::App app("The command line of the Culvert service mesh", "culvert");
   app.require_subcommand(1);
-  app.add_subcommand("version", "Print the version")->callback([] { std::cout << control::version_text() << "\n"; });
+  app.add_subcommand("version", "Print the version")->callback([] {
+    std::cout << control::version_text() << "\n";
+  });
 
   control::TokenCommand token;
   std::string lifetime = "24h";

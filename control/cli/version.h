@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// The version this build says it has; meson names it.
 #pragma once
 
 #include <string>
+
+#ifndef CULVERT_VERSION
+#define CULVERT_VERSION "unknown"
+#endif
 
 namespace culvert::control {
 

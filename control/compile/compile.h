@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// compile: objects to what the proxies need (spec control-plane sections 1 and 2). Pure: the same objects give
-// the same result; nothing is read but the arguments.
+// compile: objects to what the proxies need (spec control-plane sections 1 and 2). Pure: the same objects
+// give the same result; nothing is read but the arguments.
 #pragma once
 
 #include <functional>
@@ -46,6 +46,7 @@ struct Compiled {
 };
 
 // `previous` is the result in force: a DENY policy that became meaningless keeps its form there.
-Compiled compile(const kube::Objects& objects, const CompileOptions& options, const Compiled* previous = nullptr);
+Compiled compile(const kube::Objects& objects, const CompileOptions& options,
+                 const Compiled* previous = nullptr);
 
 }  // namespace culvert::control

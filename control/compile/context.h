@@ -17,7 +17,7 @@ struct Waypoint {
   std::optional<model::GatewayAddress> address;  // none: not ready
   std::string traffic = "service";               // istio.io/waypoint-for
   std::optional<model::AppTunnel> binding;
-  std::string from = "Same";                     // allowedRoutes.namespaces
+  std::string from = "Same";  // allowedRoutes.namespaces
   kube::LabelSelector from_selector;
 };
 
@@ -39,11 +39,12 @@ struct Context {
   const Compiled* previous;
   Compiled& out;
   std::string network;
-  std::map<std::string, Waypoint> waypoints;                            // by "ns/name"
-  std::map<std::string, ServiceSource> sources;                         // by service key
-  std::map<std::string, std::vector<std::string>> services_by_ns;       // service keys
+  std::map<std::string, Waypoint> waypoints;                       // by "ns/name"
+  std::map<std::string, ServiceSource> sources;                    // by service key
+  std::map<std::string, std::vector<std::string>> services_by_ns;  // service keys
 
-  void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind, std::string message) {
+  void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind,
+            std::string message) {
     out.findings.push_back(
         {std::move(code), severity, meta.origin, std::string(kind) + " " + meta.key(), std::move(message)});
   }
@@ -60,7 +61,8 @@ model::AppProtocol app_protocol(std::string_view name, std::string_view protocol
 // policies.cc
 void compile_authorization_policies(Context& context);
 // Names of selector policies on a workload, sorted.
-std::vector<std::string> selected_policies(const Context& context, const std::string& ns, const kube::Labels& labels);
+std::vector<std::string> selected_policies(const Context& context, const std::string& ns,
+                                           const kube::Labels& labels);
 // peer_auth.cc
 void compile_peer_authentications(Context& context);
 std::vector<std::string> peer_authentication_policies(const Context& context, const std::string& ns,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PeerAuthentication to synthetic DENY policies (spec control-plane section 2.4). One function works out
-// what is in force for a workload; body and attachment both come from it, so that no workload ever names a policy
-// that is not sent.
+// what is in force for a workload; body and attachment both come from it, so that no workload ever names a
+// policy that is not sent.
 #include <algorithm>
 
 #include "control/compile/context.h"
@@ -107,8 +107,9 @@ void compile_peer_authentications(Context& context) {
                     std::any_of(policy->port_modes.begin(), policy->port_modes.end(),
                                 [](const auto& port) { return port.second == Mode::kDisable; });
     if (disables) {
-      context.find("MSH015", Severity::kWarning, policy->meta, "PeerAuthentication",
-                   "DISABLE only means that plaintext is accepted: traffic between captured pods stays encrypted");
+      context.find(
+          "MSH015", Severity::kWarning, policy->meta, "PeerAuthentication",
+          "DISABLE only means that plaintext is accepted: traffic between captured pods stays encrypted");
     }
     bool in_root = policy->meta.ns == context.options.root_namespace;
     if (in_root && !is_wide(*policy)) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AuthorizationPolicy to model::Policy (spec control-plane sections 2.2 and 2.3).
 //
-// The node proxy judges connections. What it cannot see (HTTP) must never make a policy weaker than its author
-// meant: an ALLOW rule with such parts is left out, a DENY rule keeps its L4 parts and so denies more.
+// The node proxy judges connections. What it cannot see (HTTP) must never make a policy weaker than its
+// author meant: an ALLOW rule with such parts is left out, a DENY rule keeps its L4 parts and so denies more.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -55,10 +55,12 @@ class Converter {
   }
   void strings(const std::vector<std::string>& from, std::vector<model::StringMatch>& to, Alternative& into,
                bool principals = false) const {
-    for (const std::string& text : from) to.push_back(principals ? principal_match(text) : string_match(text));
+    for (const std::string& text : from)
+      to.push_back(principals ? principal_match(text) : string_match(text));
     into.has_l4 |= !from.empty();
   }
-  void accounts(const std::vector<std::string>& from, std::vector<model::ServiceAccountMatch>& to, Alternative& into) const {
+  void accounts(const std::vector<std::string>& from, std::vector<model::ServiceAccountMatch>& to,
+                Alternative& into) const {
     for (const std::string& text : from) {
       size_t slash = text.find('/');
       to.push_back(slash == std::string::npos
@@ -69,7 +71,8 @@ class Converter {
   }
   // `negative` lists: losing one entry widens the match, so one bad value spoils the list.
   template <class T, class Parse>
-  void values(const std::vector<std::string>& from, std::vector<T>& to, Alternative& into, bool negative, Parse parse) {
+  void values(const std::vector<std::string>& from, std::vector<T>& to, Alternative& into, bool negative,
+              Parse parse) {
     for (const std::string& text : from) {
       auto value = parse(text);
       if (value) {
@@ -82,10 +85,12 @@ class Converter {
     if (!from.empty() && to.empty()) into.invalid = true;
     into.has_l4 |= !from.empty();
   }
-  void cidrs(const std::vector<std::string>& from, std::vector<base::Cidr>& to, Alternative& into, bool negative) {
+  void cidrs(const std::vector<std::string>& from, std::vector<base::Cidr>& to, Alternative& into,
+             bool negative) {
     values(from, to, into, negative, [](const std::string& text) { return base::Cidr::parse(text); });
   }
-  void ports(const std::vector<std::string>& from, std::vector<uint16_t>& to, Alternative& into, bool negative) {
+  void ports(const std::vector<std::string>& from, std::vector<uint16_t>& to, Alternative& into,
+             bool negative) {
     values(from, to, into, negative, [](const std::string& text) { return base::parse_port(text); });
   }
 
@@ -93,7 +98,8 @@ class Converter {
   Alternative operation(const AuthorizationPolicy::Operation& from);
   Alternative condition(const AuthorizationPolicy::Condition& from);
   // False: the rule as a whole must go.
-  bool add_clause(std::vector<Alternative> alternatives, model::PolicyRule& rule, std::vector<model::PolicyClause>& spare);
+  bool add_clause(std::vector<Alternative> alternatives, model::PolicyRule& rule,
+                  std::vector<model::PolicyClause>& spare);
 
   Context& context_;
   const AuthorizationPolicy& policy_;
@@ -121,8 +127,8 @@ Alternative Converter::operation(const AuthorizationPolicy::Operation& from) {
   Alternative out;
   ports(from.ports, out.match.destination_ports, out, false);
   ports(from.not_ports, out.match.not_destination_ports, out, true);
-  out.has_l7 = !from.hosts.empty() || !from.not_hosts.empty() || !from.methods.empty() || !from.not_methods.empty() ||
-               !from.paths.empty() || !from.not_paths.empty();
+  out.has_l7 = !from.hosts.empty() || !from.not_hosts.empty() || !from.methods.empty() ||
+               !from.not_methods.empty() || !from.paths.empty() || !from.not_paths.empty();
   return out;
 }
 
@@ -202,7 +208,8 @@ std::optional<model::PolicyRule> Converter::rule(const AuthorizationPolicy::Rule
   for (const auto& item : from.when) clauses.push_back({condition(item)});
   bool restricted = false;
   for (auto& clause : clauses) {
-    restricted |= std::any_of(clause.begin(), clause.end(), [](const Alternative& a) { return a.has_l4 || a.has_l7; });
+    restricted |=
+        std::any_of(clause.begin(), clause.end(), [](const Alternative& a) { return a.has_l4 || a.has_l7; });
     if (!add_clause(std::move(clause), out, spare)) return std::nullopt;
   }
   if (!out.clauses.empty() || !restricted || !deny()) return out;
@@ -210,7 +217,8 @@ std::optional<model::PolicyRule> Converter::rule(const AuthorizationPolicy::Rule
   out.clauses = std::move(spare);
   if (!out.clauses.empty()) return out;
   find("MSH001",
-       "denies by HTTP attributes only, which the node proxy cannot see: it has no effect there. Bind the policy to a "
+       "denies by HTTP attributes only, which the node proxy cannot see: it has no effect there. Bind the "
+       "policy to a "
        "waypoint with targetRefs");
   return std::nullopt;
 }
@@ -226,7 +234,8 @@ void compile_policy(Context& context, const AuthorizationPolicy& policy) {
   using Action = AuthorizationPolicy::Action;
   if (policy.action == Action::kAudit || policy.action == Action::kCustom) {
     context.find("IST0171", Severity::kError, policy.meta, kKind,
-                 "UnsupportedValue: only ALLOW and DENY are enforced by the node proxy; use targetRefs with a waypoint");
+                 "UnsupportedValue: only ALLOW and DENY are enforced by the node proxy; use targetRefs with "
+                 "a waypoint");
     return;
   }
   model::Policy out;
@@ -248,12 +257,14 @@ void compile_policy(Context& context, const AuthorizationPolicy& policy) {
     if (auto rule = converter.rule(policy.rules[i], i)) out.rules.push_back(std::move(*rule));
   }
   if (converter.dropped_l7() && out.action == model::PolicyAction::kAllow) {
-    context.find("MSH002", Severity::kWarning, policy.meta, kKind,
-                 "UnsupportedValue: rules with HTTP attributes are left out at the node proxy, so it allows less than "
-                 "written. Bind the policy to a waypoint with targetRefs");
+    context.find(
+        "MSH002", Severity::kWarning, policy.meta, kKind,
+        "UnsupportedValue: rules with HTTP attributes are left out at the node proxy, so it allows less than "
+        "written. Bind the policy to a waypoint with targetRefs");
   } else if (converter.dropped_l7()) {
     context.find("MSH001", Severity::kWarning, policy.meta, kKind,
-                 "UnsupportedValue: HTTP attributes are not seen by the node proxy, so it denies more than written. Bind "
+                 "UnsupportedValue: HTTP attributes are not seen by the node proxy, so it denies more than "
+                 "written. Bind "
                  "the policy to a waypoint with targetRefs");
   }
   std::string key = out.key();
@@ -266,7 +277,8 @@ void compile_authorization_policies(Context& context) {
   for (const auto& [key, policy] : context.objects.authorization_policies) compile_policy(context, *policy);
 }
 
-std::vector<std::string> selected_policies(const Context& context, const std::string& ns, const kube::Labels& labels) {
+std::vector<std::string> selected_policies(const Context& context, const std::string& ns,
+                                           const kube::Labels& labels) {
   std::vector<std::string> names;
   for (const auto& [key, policy] : context.objects.authorization_policies) {
     const kube::Meta& meta = policy->meta;

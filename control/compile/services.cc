@@ -43,7 +43,8 @@ std::string traffic_distribution(const Context& context, const std::string& fiel
   if (const std::string* own = label(meta.annotations, kAnnotation)) return lower_case(*own);
   auto ns = context.objects.namespaces.find(meta.ns);
   if (ns != context.objects.namespaces.end()) {
-    if (const std::string* inherited = label(ns->second->meta.annotations, kAnnotation)) return lower_case(*inherited);
+    if (const std::string* inherited = label(ns->second->meta.annotations, kAnnotation))
+      return lower_case(*inherited);
   }
   return {};
 }
@@ -55,7 +56,9 @@ std::optional<model::LoadBalancing> balance_for(const std::string& distribution,
   if (internal_local) {
     out = {{S::kNode}, model::BalanceMode::kStrict, model::HealthPolicy::kOnlyHealthy};
   } else if (distribution == "prefersamezone" || distribution == "preferclose") {
-    out = {{S::kNetwork, S::kRegion, S::kZone}, model::BalanceMode::kFailover, model::HealthPolicy::kOnlyHealthy};
+    out = {{S::kNetwork, S::kRegion, S::kZone},
+           model::BalanceMode::kFailover,
+           model::HealthPolicy::kOnlyHealthy};
   } else if (distribution == "prefersamenode") {
     out = {{S::kNetwork, S::kRegion, S::kZone, S::kSubzone, S::kNode},
            model::BalanceMode::kFailover,
@@ -76,7 +79,8 @@ void add_waypoint(Context& context, const kube::Meta& meta, std::string_view kin
   const std::string* own = label(meta.labels, kIngress);
   const std::string* inherited = label(context.objects.namespace_labels(meta.ns), kIngress);
   const std::string* flag = own ? own : inherited;
-  out.ingress_use_waypoint = flag && (*flag == "true" || *flag == "1" || *flag == "t" || *flag == "True" || *flag == "TRUE");
+  out.ingress_use_waypoint =
+      flag && (*flag == "true" || *flag == "1" || *flag == "t" || *flag == "True" || *flag == "TRUE");
 }
 
 void publish(Context& context, ServiceSource source, model::Service service) {
@@ -86,8 +90,8 @@ void publish(Context& context, ServiceSource source, model::Service service) {
   context.out.services[key] = std::make_shared<const model::Service>(std::move(service));
 }
 
-void add_vips(Context& context, const std::shared_ptr<const kube::Service>& service, const std::string& hostname,
-              model::Service& out) {
+void add_vips(Context& context, const std::shared_ptr<const kube::Service>& service,
+              const std::string& hostname, model::Service& out) {
   if (service->headless()) return;
   for (const std::string& text : service->cluster_ips) {
     if (text.empty()) continue;
@@ -111,8 +115,9 @@ void add_vips(Context& context, const std::shared_ptr<const kube::Service>& serv
 void compile_service(Context& context, const std::shared_ptr<const kube::Service>& service) {
   const kube::Meta& meta = service->meta;
   if (service->type == "ExternalName") {
-    context.find("MSH010", Severity::kInfo, meta, "Service",
-                 "ExternalName services are not part of the mesh; traffic to the external name passes through");
+    context.find(
+        "MSH010", Severity::kInfo, meta, "Service",
+        "ExternalName services are not part of the mesh; traffic to the external name passes through");
     return;
   }
   std::string hostname = fmt::format("{}.{}.svc.{}", meta.name, meta.ns, context.options.cluster_domain);
@@ -124,13 +129,15 @@ void compile_service(Context& context, const std::shared_ptr<const kube::Service
   add_vips(context, service, hostname, out);
   for (const kube::ServicePort& port : service->ports) {
     if (port.protocol == "UDP") continue;  // node proxies carry TCP
-    out.ports.push_back({port.port, port.target_port,
-                         app_protocol(port.app_protocol.empty() ? port.name : port.app_protocol, port.protocol, port.port)});
+    out.ports.push_back(
+        {port.port, port.target_port,
+         app_protocol(port.app_protocol.empty() ? port.name : port.app_protocol, port.protocol, port.port)});
   }
   if (service->ip_families.size() >= 2) {
     out.ip_families = model::IpFamilies::kDual;
   } else if (service->ip_families.size() == 1) {
-    out.ip_families = service->ip_families[0] == "IPv6" ? model::IpFamilies::kV6Only : model::IpFamilies::kV4Only;
+    out.ip_families =
+        service->ip_families[0] == "IPv6" ? model::IpFamilies::kV6Only : model::IpFamilies::kV4Only;
   }
   out.load_balancing = balance_for(traffic_distribution(context, service->traffic_distribution, meta),
                                    service->internal_local, service->publish_not_ready);
@@ -138,12 +145,14 @@ void compile_service(Context& context, const std::shared_ptr<const kube::Service
   publish(context, {service, nullptr, hostname}, std::move(out));
 }
 
-bool add_addresses(Context& context, const kube::ServiceEntry& entry, const std::string& host, model::Service& out) {
+bool add_addresses(Context& context, const kube::ServiceEntry& entry, const std::string& host,
+                   model::Service& out) {
   for (const std::string& text : entry.addresses) {
     auto range = base::Cidr::parse(text);
     if (!range) {
-      context.find("IST0106", Severity::kError, entry.meta, "ServiceEntry",
-                   fmt::format("address \"{}\" is neither an IP address nor a CIDR; the entry is left out", text));
+      context.find(
+          "IST0106", Severity::kError, entry.meta, "ServiceEntry",
+          fmt::format("address \"{}\" is neither an IP address nor a CIDR; the entry is left out", text));
       return false;
     }
     if (range->is_host()) {
@@ -160,7 +169,8 @@ bool add_addresses(Context& context, const kube::ServiceEntry& entry, const std:
   const std::string* opt_out = label(entry.meta.labels, "networking.istio.io/enable-autoallocate-ip");
   bool wildcard = host.starts_with('*') && entry.resolution != "DYNAMIC_DNS";
   if (out.vips.empty() && !wildcard && !(opt_out && *opt_out == "false") && context.options.allocate_vip) {
-    if (auto ip = context.options.allocate_vip(entry.meta.ns + "/" + host)) out.vips.push_back({context.network, *ip});
+    if (auto ip = context.options.allocate_vip(entry.meta.ns + "/" + host))
+      out.vips.push_back({context.network, *ip});
   }
   return true;
 }
@@ -170,7 +180,8 @@ void compile_entry_host(Context& context, const std::shared_ptr<const kube::Serv
   std::string key = entry->meta.ns + "/" + host;
   if (context.sources.contains(key)) {
     context.find("IST0177", Severity::kWarning, entry->meta, "ServiceEntry",
-                 fmt::format("host {} is already defined in namespace {}; this definition is ignored", host, entry->meta.ns));
+                 fmt::format("host {} is already defined in namespace {}; this definition is ignored", host,
+                             entry->meta.ns));
     return;
   }
   model::Service out;
@@ -185,7 +196,8 @@ void compile_entry_host(Context& context, const std::shared_ptr<const kube::Serv
   }
   out.subject_alt_names = entry->subject_alt_names;
   if (entry->resolution == "NONE") {
-    out.load_balancing = model::LoadBalancing{{}, model::BalanceMode::kPassthrough, model::HealthPolicy::kAllowAll};
+    out.load_balancing =
+        model::LoadBalancing{{}, model::BalanceMode::kPassthrough, model::HealthPolicy::kAllowAll};
   } else {
     out.load_balancing = balance_for(traffic_distribution(context, "", entry->meta), false, false);
   }
@@ -198,8 +210,9 @@ void mark_canonical(Context& context) {
   std::map<std::string, std::vector<std::string>> by_host;
   for (const auto& [key, source] : context.sources) by_host[source.hostname].push_back(key);
   for (const auto& [host, keys] : by_host) {
-    bool has_service = std::any_of(keys.begin(), keys.end(),
-                                   [&](const std::string& key) { return context.sources[key].service != nullptr; });
+    bool has_service = std::any_of(keys.begin(), keys.end(), [&](const std::string& key) {
+      return context.sources[key].service != nullptr;
+    });
     if (has_service) continue;
     auto oldest = std::min_element(keys.begin(), keys.end(), [&](const std::string& a, const std::string& b) {
       return older(context.sources[a].entry->meta, context.sources[b].entry->meta);
@@ -216,7 +229,8 @@ void compile_services(Context& context) {
   for (const auto& [key, service] : context.objects.services) compile_service(context, service);
   std::vector<std::shared_ptr<const kube::ServiceEntry>> entries;
   for (const auto& [key, entry] : context.objects.service_entries) entries.push_back(entry);
-  std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return older(a->meta, b->meta); });
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const auto& a, const auto& b) { return older(a->meta, b->meta); });
   for (const auto& entry : entries) {
     for (const std::string& host : entry->hosts) compile_entry_host(context, entry, host);
   }

@@ -21,7 +21,8 @@ constexpr const char* kManaged = "gateway.istio.io/managed";
 bool is_waypoint_class(const Context& context, const std::string& name) {
   if (name == "istio-waypoint" || name == "culvert-waypoint") return true;
   auto found = context.objects.gateway_classes.find(name);
-  return found != context.objects.gateway_classes.end() && found->second->controller == "istio.io/mesh-controller";
+  return found != context.objects.gateway_classes.end() &&
+         found->second->controller == "istio.io/mesh-controller";
 }
 
 std::optional<model::AppTunnel> parse_binding(const std::string& text) {
@@ -60,7 +61,8 @@ void read_allowed_namespaces(const kube::Gateway& gateway, Waypoint& waypoint) {
 std::optional<model::GatewayAddress> address_of(const Context& context, const kube::Gateway& gateway) {
   for (const auto& address : gateway.status_addresses) {
     if (address.type == "Hostname") {
-      return model::GatewayAddress{model::NamespacedHostname{gateway.meta.ns, address.value}, model::kHbonePort};
+      return model::GatewayAddress{model::NamespacedHostname{gateway.meta.ns, address.value},
+                                   model::kHbonePort};
     }
   }
   for (const auto& address : gateway.status_addresses) {
@@ -73,7 +75,8 @@ std::optional<model::GatewayAddress> address_of(const Context& context, const ku
 
 bool admits(const Context& context, const Waypoint& waypoint, const std::string& consumer_ns) {
   if (waypoint.from == "All") return true;
-  if (waypoint.from == "Selector") return waypoint.from_selector.matches(context.objects.namespace_labels(consumer_ns));
+  if (waypoint.from == "Selector")
+    return waypoint.from_selector.matches(context.objects.namespace_labels(consumer_ns));
   return consumer_ns == waypoint.ns;
 }
 
@@ -84,25 +87,29 @@ std::string refusal(const Context& context, const std::string& key, const kube::
   const Waypoint& waypoint = found->second;
   if (!waypoint.address) return "WaypointIsNotReady: Gateway " + key + " has no address yet";
   if (!admits(context, waypoint, meta.ns)) {
-    return fmt::format("AttachmentDenied: Gateway {} does not allow namespace {}; set allowedRoutes.namespaces.from", key,
-                       meta.ns);
+    return fmt::format(
+        "AttachmentDenied: Gateway {} does not allow namespace {}; set allowedRoutes.namespaces.from", key,
+        meta.ns);
   }
   bool fits = waypoint.traffic == "all" || waypoint.traffic == (workload ? "workload" : "service");
   if (!fits) {
-    return fmt::format("UnsupportedTrafficType: Gateway {} serves {} traffic; label it istio.io/waypoint-for: all", key,
-                       waypoint.traffic);
+    return fmt::format(
+        "UnsupportedTrafficType: Gateway {} serves {} traffic; label it istio.io/waypoint-for: all", key,
+        waypoint.traffic);
   }
   return {};
 }
 
-std::string waypoint_key(const kube::Labels& labels, const char* name, const char* ns, const std::string& fallback_ns) {
+std::string waypoint_key(const kube::Labels& labels, const char* name, const char* ns,
+                         const std::string& fallback_ns) {
   const std::string* wanted = label(labels, name);
   const std::string* where = label(labels, ns);
   return (where ? *where : fallback_ns) + "/" + *wanted;
 }
 
 void add_canary(Context& context, const kube::Meta& meta, std::string_view kind, const kube::Labels& labels,
-                const kube::Labels& annotations, bool workload, const std::string& primary, WaypointBinding& binding) {
+                const kube::Labels& annotations, bool workload, const std::string& primary,
+                WaypointBinding& binding) {
   if (!label(labels, kCanary)) return;
   std::string key = waypoint_key(labels, kCanary, kCanaryNamespace, meta.ns);
   uint32_t weight = 0;
@@ -128,7 +135,8 @@ void add_canary(Context& context, const kube::Meta& meta, std::string_view kind,
 void compile_waypoints(Context& context) {
   for (const auto& [key, gateway] : context.objects.gateways) {
     if (!is_waypoint_class(context, gateway->class_name)) continue;
-    Waypoint waypoint{gateway->meta.ns, gateway->meta.name, address_of(context, *gateway), "service", {}, "Same", {}};
+    Waypoint waypoint{
+        gateway->meta.ns, gateway->meta.name, address_of(context, *gateway), "service", {}, "Same", {}};
     auto gateway_class = context.objects.gateway_classes.find(gateway->class_name);
     const kube::Meta* class_meta =
         gateway_class == context.objects.gateway_classes.end() ? nullptr : &gateway_class->second->meta;
@@ -141,7 +149,8 @@ void compile_waypoints(Context& context) {
     }
     if (const std::string* own = label(gateway->meta.annotations, kBinding)) {
       waypoint.binding = parse_binding(*own);
-    } else if (const std::string* inherited = class_meta ? label(class_meta->annotations, kBinding) : nullptr) {
+    } else if (const std::string* inherited =
+                   class_meta ? label(class_meta->annotations, kBinding) : nullptr) {
       waypoint.binding = parse_binding(*inherited);
     }
     read_allowed_namespaces(*gateway, waypoint);
@@ -156,7 +165,8 @@ const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta
   return found == context.waypoints.end() ? nullptr : &found->second;
 }
 
-WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind, bool workload) {
+WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind,
+                              bool workload) {
   if (waypoint_instance(context, meta)) return {};
   if (const std::string* managed = label(meta.labels, kManaged);
       managed && (*managed == "istio.io-mesh-controller" || *managed == "istio.io-eastwest-controller")) {

@@ -46,7 +46,8 @@ std::string workload_name(const kube::Meta& meta) {
   return name;
 }
 
-std::string first_label(const kube::Labels& labels, std::initializer_list<const char*> keys, std::string fallback) {
+std::string first_label(const kube::Labels& labels, std::initializer_list<const char*> keys,
+                        std::string fallback) {
   for (const char* key : keys) {
     if (const std::string* value = label(labels, key)) return *value;
   }
@@ -54,9 +55,10 @@ std::string first_label(const kube::Labels& labels, std::initializer_list<const 
 }
 
 void set_names(const kube::Labels& labels, std::string name, model::Workload& out) {
-  out.canonical_name = first_label(labels, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}, name);
-  out.canonical_revision =
-      first_label(labels, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}, "latest");
+  out.canonical_name =
+      first_label(labels, {"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"}, name);
+  out.canonical_revision = first_label(
+      labels, {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}, "latest");
   out.workload_name = std::move(name);
 }
 
@@ -82,8 +84,10 @@ void set_waypoint(Context& context, const kube::Meta& meta, std::string_view kin
   out.waypoint = bind_waypoint(context, meta, kind, true).primary;
 }
 
-void set_policies(const Context& context, const std::string& ns, const kube::Labels& labels, model::Workload& out) {
-  for (const std::string& name : selected_policies(context, ns, labels)) out.authorization_policies.push_back(name);
+void set_policies(const Context& context, const std::string& ns, const kube::Labels& labels,
+                  model::Workload& out) {
+  for (const std::string& name : selected_policies(context, ns, labels))
+    out.authorization_policies.push_back(name);
   for (const std::string& name : peer_authentication_policies(context, ns, labels)) {
     out.authorization_policies.push_back(name);
   }
@@ -123,7 +127,8 @@ std::vector<PortMapping> pod_ports(const ServiceSource& source, const kube::Pod&
   return out;
 }
 
-std::vector<PortMapping> entry_ports(const ServiceSource& source, const std::map<std::string, uint16_t>& ports) {
+std::vector<PortMapping> entry_ports(const ServiceSource& source,
+                                     const std::map<std::string, uint16_t>& ports) {
   std::vector<PortMapping> out;
   auto named = [&](const std::string& name) {
     auto found = ports.find(name);
@@ -147,7 +152,8 @@ std::vector<PortMapping> entry_ports(const ServiceSource& source, const std::map
   return out;
 }
 
-void add_member(model::Workload& out, const std::string& ns, const std::string& hostname, std::vector<PortMapping> ports) {
+void add_member(model::Workload& out, const std::string& ns, const std::string& hostname,
+                std::vector<PortMapping> ports) {
   model::NamespacedHostname key{ns, hostname};
   if (out.membership(key)) return;
   Membership membership{std::move(key), std::move(ports)};
@@ -163,8 +169,8 @@ bool selected(const ServiceSource& source, const kube::Labels& labels) {
 }
 
 template <class Ports>
-void add_selected(const Context& context, const std::string& ns, const kube::Labels& labels, model::Workload& out,
-                  Ports ports) {
+void add_selected(const Context& context, const std::string& ns, const kube::Labels& labels,
+                  model::Workload& out, Ports ports) {
   auto services = context.services_by_ns.find(ns);
   if (services == context.services_by_ns.end()) return;
   for (const std::string& key : services->second) {
@@ -174,7 +180,9 @@ void add_selected(const Context& context, const std::string& ns, const kube::Lab
 }
 
 // Pods an EndpointSlice names by targetRef: "ns/pod" to the slices that do.
-using SliceIndex = std::map<std::string, std::vector<std::pair<const kube::EndpointSlice*, const kube::EndpointSlice::Endpoint*>>>;
+using SliceIndex =
+    std::map<std::string,
+             std::vector<std::pair<const kube::EndpointSlice*, const kube::EndpointSlice::Endpoint*>>>;
 
 std::string hostname_of(const Context& context, const std::string& ns, const std::string& service) {
   return fmt::format("{}.{}.svc.{}", service, ns, context.options.cluster_domain);
@@ -185,7 +193,8 @@ std::vector<PortMapping> slice_ports(const kube::Service& service, const kube::E
   for (const kube::ServicePort& port : service.ports) {
     if (port.protocol == "UDP") continue;
     for (const auto& have : slice.ports) {
-      if (have.name == port.name && have.protocol == "TCP" && have.port != 0) out.push_back({port.port, have.port});
+      if (have.name == port.name && have.protocol == "TCP" && have.port != 0)
+        out.push_back({port.port, have.port});
     }
   }
   return out;
@@ -276,7 +285,8 @@ void compile_pod(Context& context, const kube::Pod& pod, const SliceIndex& slice
                [&](const ServiceSource& source) { return pod_ports(source, pod); });
   if (auto found = slices.find(pod.meta.key()); found != slices.end()) {
     for (const auto& [slice, endpoint] : found->second) {
-      if (!endpoint->target_uid.empty() && !pod.meta.uid.empty() && endpoint->target_uid != pod.meta.uid) continue;
+      if (!endpoint->target_uid.empty() && !pod.meta.uid.empty() && endpoint->target_uid != pod.meta.uid)
+        continue;
       add_member(out, slice->meta.ns, hostname_of(context, slice->meta.ns, slice->service),
                  slice_ports(*service_of(context, *slice), *slice));
     }
@@ -305,7 +315,8 @@ void compile_workload_entry(Context& context, const kube::WorkloadEntry& entry) 
   const kube::Meta& meta = entry.meta;
   kube::Labels labels = entry.labels;
   for (const auto& [key, value] : meta.labels) labels[key] = value;
-  out.uid = fmt::format("{}/networking.istio.io/WorkloadEntry/{}/{}", context.options.cluster_id, meta.ns, meta.name);
+  out.uid = fmt::format("{}/networking.istio.io/WorkloadEntry/{}/{}", context.options.cluster_id, meta.ns,
+                        meta.name);
   out.name = meta.name;
   out.ns = meta.ns;
   std::string name = first_label(meta.annotations, {"istio.io/autoRegistrationGroup"},
@@ -325,8 +336,8 @@ void compile_workload_entry(Context& context, const kube::WorkloadEntry& entry) 
 void compile_inline(Context& context, const kube::ServiceEntry& entry, const kube::WorkloadEntry& endpoint,
                     const std::vector<std::string>& hosts, const std::string& id, bool implicit) {
   model::Workload out = from_entry(context, endpoint);
-  out.uid = fmt::format("{}/networking.istio.io/ServiceEntry/{}/{}/{}", context.options.cluster_id, entry.meta.ns,
-                        entry.meta.name, id);
+  out.uid = fmt::format("{}/networking.istio.io/ServiceEntry/{}/{}/{}", context.options.cluster_id,
+                        entry.meta.ns, entry.meta.name, id);
   out.name = entry.meta.name;
   out.ns = entry.meta.ns;
   set_names(entry.meta.labels, entry.meta.name, out);
@@ -350,7 +361,8 @@ void compile_service_entry(Context& context, const kube::ServiceEntry& entry) {
   for (const kube::WorkloadEntry& endpoint : entry.endpoints) {
     compile_inline(context, entry, endpoint, entry.hosts, endpoint.address, false);
   }
-  bool by_name = entry.resolution == "DNS" || entry.resolution == "DNS_ROUND_ROBIN" || entry.resolution == "DYNAMIC_DNS";
+  bool by_name =
+      entry.resolution == "DNS" || entry.resolution == "DNS_ROUND_ROBIN" || entry.resolution == "DYNAMIC_DNS";
   if (!entry.endpoints.empty() || entry.workload_selector || !by_name) return;
   for (const std::string& host : entry.hosts) {
     kube::WorkloadEntry implicit;
@@ -368,15 +380,17 @@ void compile_slice(Context& context, const kube::EndpointSlice& slice) {
     auto ip = base::IpAddr::parse(endpoint.addresses.front());
     if (!ip) continue;
     model::Workload out;
-    out.uid = fmt::format("{}/discovery.k8s.io/EndpointSlice/{}/{}/{}", context.options.cluster_id, slice.meta.ns,
-                          slice.meta.name, ip->to_string());
+    out.uid = fmt::format("{}/discovery.k8s.io/EndpointSlice/{}/{}/{}", context.options.cluster_id,
+                          slice.meta.ns, slice.meta.name, ip->to_string());
     out.name = slice.meta.name;
     out.ns = slice.meta.ns;
     out.addresses = {*ip};
     out.network_mode = model::NetworkMode::kHostNetwork;
-    out.status = endpoint.ready.value_or(true) ? model::HealthStatus::kHealthy : model::HealthStatus::kUnhealthy;
+    out.status =
+        endpoint.ready.value_or(true) ? model::HealthStatus::kHealthy : model::HealthStatus::kUnhealthy;
     set_place(context, out);
-    add_member(out, slice.meta.ns, hostname_of(context, slice.meta.ns, slice.service), slice_ports(*service, slice));
+    add_member(out, slice.meta.ns, hostname_of(context, slice.meta.ns, slice.service),
+               slice_ports(*service, slice));
     publish(context, std::move(out));
   }
 }

@@ -20,11 +20,12 @@ using conn::GrpcStatus;
 
 namespace {
 
-constexpr std::string_view kMethod = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+constexpr std::string_view kMethod =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 // What one client wants of one type.
 struct Subscription {
-  bool opened = false;       // its first request has come
+  bool opened = false;  // its first request has come
   bool wildcard = false;
   std::set<std::string> names;  // on demand
   std::set<std::string> dirty;  // to be sent or removed
@@ -48,7 +49,8 @@ bool is_node_id(const std::string& id) {
   std::string type = id.substr(0, id.find('~'));
   size_t second = id.find('~', type.size() + 1);
   std::string ip = id.substr(type.size() + 1, second - type.size() - 1);
-  return (type == "ztunnel" || type == "waypoint" || type == "sidecar" || type == "router") && base::IpAddr::parse(ip).has_value();
+  return (type == "ztunnel" || type == "waypoint" || type == "sidecar" || type == "router") &&
+         base::IpAddr::parse(ip).has_value();
 }
 
 }  // namespace
@@ -68,7 +70,9 @@ class AdsServer::Stream {
   Client describe() const;
 
  private:
-  Subscription& subscription(const std::string& type) { return type == kAddressType ? address_ : authorization_; }
+  Subscription& subscription(const std::string& type) {
+    return type == kAddressType ? address_ : authorization_;
+  }
   std::optional<GrpcStatus> check_node(const v3::DeltaDiscoveryRequest& request);
   std::optional<GrpcStatus> take(const v3::DeltaDiscoveryRequest& request);
   void open(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
@@ -132,12 +136,14 @@ async::Task<GrpcStatus> AdsServer::Stream::run() {
   for (;;) {
     Result<std::optional<std::string>> message = co_await call_.receive();
     if (!message) {
-      GrpcCode code = message.error().code() == base::Code::kExhausted ? GrpcCode::kResourceExhausted : GrpcCode::kUnavailable;
+      GrpcCode code = message.error().code() == base::Code::kExhausted ? GrpcCode::kResourceExhausted
+                                                                       : GrpcCode::kUnavailable;
       co_return GrpcStatus{code, message.error().message()};
     }
     if (!message->has_value()) co_return GrpcStatus{};
     v3::DeltaDiscoveryRequest request;
-    if (!request.ParseFromString(**message)) co_return GrpcStatus{GrpcCode::kInvalidArgument, "the request cannot be read"};
+    if (!request.ParseFromString(**message))
+      co_return GrpcStatus{GrpcCode::kInvalidArgument, "the request cannot be read"};
     if (std::optional<GrpcStatus> refused = take(request)) {
       server_.log_.warn("ads", "stream refused",
                         {Field::text("node", node_id_), Field::text("caller", caller_.to_string()),
@@ -149,17 +155,19 @@ async::Task<GrpcStatus> AdsServer::Stream::run() {
 }
 
 std::optional<GrpcStatus> AdsServer::Stream::check_node(const v3::DeltaDiscoveryRequest& request) {
-  if (!request.has_node() || request.node().id().empty()) return GrpcStatus{GrpcCode::kInvalidArgument, "missing node information"};
+  if (!request.has_node() || request.node().id().empty())
+    return GrpcStatus{GrpcCode::kInvalidArgument, "missing node information"};
   if (!is_node_id(request.node().id())) {
-    return GrpcStatus{GrpcCode::kInvalidArgument, "node id \"" + request.node().id() + "\" is not type~ip~pod.ns~domain"};
+    return GrpcStatus{GrpcCode::kInvalidArgument,
+                      "node id \"" + request.node().id() + "\" is not type~ip~pod.ns~domain"};
   }
   node_id_ = request.node().id();
   node_name_ = metadata_text(request.node(), "NODE_NAME");
   std::string ns = metadata_text(request.node(), "NAMESPACE");
   std::string account = metadata_text(request.node(), "SERVICE_ACCOUNT");
   if ((!ns.empty() && ns != caller_.ns) || (!account.empty() && account != caller_.service_account)) {
-    return GrpcStatus{GrpcCode::kPermissionDenied,
-                      fmt::format("the node claims {}/{}, but has proven {}", ns, account, caller_.to_string())};
+    return GrpcStatus{GrpcCode::kPermissionDenied, fmt::format("the node claims {}/{}, but has proven {}", ns,
+                                                               account, caller_.to_string())};
   }
   server_.log_.info("ads", "proxy connected",
                     {Field::text("node", node_id_), Field::text("caller", caller_.to_string()),
@@ -216,7 +224,8 @@ void AdsServer::Stream::open(Subscription& wanted, const v3::DeltaDiscoveryReque
   if (wanted.wildcard) {
     for (const auto& [name, resource] : table) {
       auto have = held.find(name);
-      if (have == held.end() || have->second.empty() || have->second != resource->version) wanted.dirty.insert(name);
+      if (have == held.end() || have->second.empty() || have->second != resource->version)
+        wanted.dirty.insert(name);
     }
     for (const auto& [name, version] : held) {
       if (!table.contains(name)) wanted.dirty.insert(name);
@@ -263,7 +272,8 @@ void AdsServer::Stream::demand(Subscription& wanted, const std::string& name) {
   }
 }
 
-void AdsServer::Stream::changed(const std::set<std::string>& addresses, const std::set<std::string>& authorizations) {
+void AdsServer::Stream::changed(const std::set<std::string>& addresses,
+                                const std::set<std::string>& authorizations) {
   const Snapshot& snapshot = *server_.snapshot_;
   if (authorization_.opened) authorization_.dirty.insert(authorizations.begin(), authorizations.end());
   if (address_.opened && address_.wildcard) {
@@ -275,7 +285,9 @@ void AdsServer::Stream::changed(const std::set<std::string>& addresses, const st
                   workload->second->node == node_name_;
       bool member = workload != snapshot.compiled.workloads.end() &&
                     std::any_of(workload->second->services.begin(), workload->second->services.end(),
-                                [&](const model::Membership& m) { return address_.names.contains(m.service.to_string()); });
+                                [&](const model::Membership& m) {
+                                  return address_.names.contains(m.service.to_string());
+                                });
       auto resource = snapshot.addresses.find(name);
       bool by_alias = resource != snapshot.addresses.end() &&
                       std::any_of(resource->second->aliases.begin(), resource->second->aliases.end(),
@@ -288,7 +300,8 @@ void AdsServer::Stream::changed(const std::set<std::string>& addresses, const st
   work_.set();
 }
 
-std::string AdsServer::Stream::respond(std::string_view type, Subscription& wanted, std::set<std::string> names) {
+std::string AdsServer::Stream::respond(std::string_view type, Subscription& wanted,
+                                       std::set<std::string> names) {
   const Snapshot& snapshot = *server_.snapshot_;
   const ResourceTable& table = snapshot.table(type);
   v3::DeltaDiscoveryResponse response;
@@ -327,7 +340,8 @@ std::optional<std::string> AdsServer::Stream::next_response() {
       bool exists = server_.snapshot_->authorizations.contains(name);
       (exists || authorization_.must_answer ? now : policies_to_remove_).insert(name);
     }
-    if (authorization_.must_answer || !now.empty()) return respond(kAuthorizationType, authorization_, std::move(now));
+    if (authorization_.must_answer || !now.empty())
+      return respond(kAuthorizationType, authorization_, std::move(now));
   }
   if (address_.must_answer || !address_.dirty.empty()) {
     return respond(kAddressType, address_, std::exchange(address_.dirty, {}));
@@ -354,8 +368,8 @@ AdsServer::Client AdsServer::Stream::describe() const {
   Client client{node_id_, caller_.to_string(), call_.peer_addr().to_string(), connected_at_, {}};
   auto add = [&](std::string_view type, const Subscription& s) {
     if (!s.opened) return;
-    client.types.push_back({std::string(type), s.wildcard, s.nonce_sent, s.nonce_acked, s.snapshot_sent, s.snapshot_acked,
-                            s.rejects, s.last_error, s.dirty.size()});
+    client.types.push_back({std::string(type), s.wildcard, s.nonce_sent, s.nonce_acked, s.snapshot_sent,
+                            s.snapshot_acked, s.rejects, s.last_error, s.dirty.size()});
   };
   add(kAddressType, address_);
   add(kAuthorizationType, authorization_);

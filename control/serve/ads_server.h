@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// AdsServer: delta ADS for node proxies and waypoints (spec apis section 3, control-plane section 5.2). Control loop.
+// AdsServer: delta ADS for node proxies and waypoints (spec apis section 3, control-plane section 5.2).
+// Control loop.
 //
-// Each stream holds, per type, what its client is subscribed to and which names changed since its last response. A
-// response is made when the stream can take one, from the newest snapshot: a slow client costs a set of names,
-// never a queue of responses. Authorization goes out before Address, so that no workload names a policy its proxy
-// does not have; removed policies go after.
+// Each stream holds, per type, what its client is subscribed to and which names changed since its last
+// response. A response is made when the stream can take one, from the newest snapshot: a slow client costs a
+// set of names, never a queue of responses. Authorization goes out before Address, so that no workload names
+// a policy its proxy does not have; removed policies go after.
 #pragma once
 
 #include <list>
@@ -38,11 +39,11 @@ class AdsServer {
     bool wildcard = false;
     std::string nonce_sent;
     std::string nonce_acked;
-    uint64_t snapshot_sent = 0;   // number of the snapshot last sent
+    uint64_t snapshot_sent = 0;  // number of the snapshot last sent
     uint64_t snapshot_acked = 0;
     uint64_t rejects = 0;
     std::string last_error;
-    size_t waiting = 0;           // changed names not sent yet
+    size_t waiting = 0;  // changed names not sent yet
   };
   struct Client {
     std::string node_id;

@@ -29,7 +29,8 @@ bool is_plain(std::string_view text) {
   });
 }
 
-std::string spiffe(const std::string& trust_domain, const std::string& ns, const std::string& service_account) {
+std::string spiffe(const std::string& trust_domain, const std::string& ns,
+                   const std::string& service_account) {
   return fmt::format("spiffe://{}/ns/{}/sa/{}", trust_domain, ns, service_account);
 }
 
@@ -40,10 +41,11 @@ std::optional<CallerIdentity> Authenticator::authenticate(const conn::GrpcCall& 
   constexpr std::string_view kBearer = "Bearer ";
   if (const std::string* header = call.metadata("authorization"); header && header->starts_with(kBearer)) {
     Result<TokenClaims> claims = key_.verify(header->substr(kBearer.size()), audience_, loop_.wall_now());
-    if (claims && is_plain(claims->caller.ns) && is_plain(claims->caller.service_account)) return claims->caller;
+    if (claims && is_plain(claims->caller.ns) && is_plain(claims->caller.service_account))
+      return claims->caller;
     log_.warn("auth", "caller refused",
-              {Field::bare("peer", peer),
-               Field::text("reason", claims ? "the token names no usable account" : claims.error().message())});
+              {Field::bare("peer", peer), Field::text("reason", claims ? "the token names no usable account"
+                                                                       : claims.error().message())});
     return std::nullopt;
   }
   for (const std::string& uri : call.tls_peer().uri_sans()) {
@@ -53,7 +55,8 @@ std::optional<CallerIdentity> Authenticator::authenticate(const conn::GrpcCall& 
     }
   }
   log_.warn("auth", "caller refused",
-            {Field::bare("peer", peer), Field::text("reason", "neither a bearer token nor a client certificate of ours")});
+            {Field::bare("peer", peer),
+             Field::text("reason", "neither a bearer token nor a client certificate of ours")});
   return std::nullopt;
 }
 
@@ -91,7 +94,8 @@ async::Task<Result<std::string>> CaService::allowed_uri(CallerIdentity caller, s
   async::Deadline patience = async::Deadline::in(loop_, options_.pod_patience);
   while (!own && !pod_on_node_(ns, account, caller.node)) {
     if (patience.passed(loop_.now())) {
-      co_return refuse(fmt::format("no-such-workload-on-node: no pod of {}/{} is on node {}", ns, account, caller.node));
+      co_return refuse(
+          fmt::format("no-such-workload-on-node: no pod of {}/{} is on node {}", ns, account, caller.node));
     }
     co_await async::sleep_for(loop_, std::chrono::milliseconds(50));
   }
@@ -112,7 +116,8 @@ async::Task<GrpcStatus> CaService::create_certificate(conn::GrpcCall& call) {
     co_return GrpcStatus{GrpcCode::kInvalidArgument, "the request cannot be read"};
   }
   std::string impersonated;
-  if (auto found = request.metadata().fields().find("ImpersonatedIdentity"); found != request.metadata().fields().end()) {
+  if (auto found = request.metadata().fields().find("ImpersonatedIdentity");
+      found != request.metadata().fields().end()) {
     impersonated = found->second.string_value();
   }
   Result<std::string> uri = co_await allowed_uri(*caller, impersonated);
@@ -125,19 +130,23 @@ async::Task<GrpcStatus> CaService::create_certificate(conn::GrpcCall& call) {
     co_return GrpcStatus{GrpcCode::kUnauthenticated,
                          trusted ? uri.error().message() : "request impersonation authentication failure"};
   }
-  LeafRequest leaf{request.csr(), {*uri}, std::chrono::seconds(std::clamp<int64_t>(request.validity_duration(), 0, 1'000'000'000))};
+  LeafRequest leaf{request.csr(),
+                   {*uri},
+                   std::chrono::seconds(std::clamp<int64_t>(request.validity_duration(), 0, 1'000'000'000))};
   Result<std::vector<std::string>> chain = authority_.issue(leaf, loop_.wall_now());
   if (!chain) {
     bool callers_fault = chain.error().code() == Code::kInvalid;
     callers_fault ? counters_.csr_invalid++ : counters_.sign_errors++;
     log_.warn("ca", "no certificate issued",
               {Field::text("caller", caller->to_string()), Field::text("reason", chain.error().message())});
-    co_return GrpcStatus{callers_fault ? GrpcCode::kInvalidArgument : GrpcCode::kInternal, chain.error().message()};
+    co_return GrpcStatus{callers_fault ? GrpcCode::kInvalidArgument : GrpcCode::kInternal,
+                         chain.error().message()};
   }
   counters_.issued++;
   istio::v1::auth::IstioCertificateResponse response;
   for (std::string& pem : *chain) response.add_cert_chain(std::move(pem));
-  log_.info("ca", "certificate issued", {Field::text("identity", *uri), Field::text("caller", caller->to_string())});
+  log_.info("ca", "certificate issued",
+            {Field::text("identity", *uri), Field::text("caller", caller->to_string())});
   Result<> sent = co_await call.send(response.SerializeAsString());
   co_return sent ? GrpcStatus{} : GrpcStatus{GrpcCode::kUnavailable, "the caller went away"};
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CaService: IstioCertificateService.CreateCertificate (spec apis section 4.2, control-plane sections 4.2 and 4.3).
-// Authenticates the caller, decides whose certificate it may have, has the CA sign. Control loop.
+// CaService: IstioCertificateService.CreateCertificate (spec apis section 4.2, control-plane sections 4.2
+// and 4.3). Authenticates the caller, decides whose certificate it may have, has the CA sign. Control loop.
 #pragma once
 
 #include <functional>
@@ -15,12 +15,17 @@
 
 namespace culvert::control {
 
-// Who calls, by bearer token, else by a verified client certificate; one opaque refusal for the caller, the reason in
-// the log.
+// Who calls, by bearer token, else by a verified client certificate; one opaque refusal for the caller, the
+// reason in the log.
 class Authenticator {
  public:
-  Authenticator(async::Loop& loop, base::Log& log, TokenKey key, std::string trust_domain, std::string audience)
-      : loop_(loop), log_(log), key_(std::move(key)), trust_domain_(std::move(trust_domain)), audience_(std::move(audience)) {}
+  Authenticator(async::Loop& loop, base::Log& log, TokenKey key, std::string trust_domain,
+                std::string audience)
+      : loop_(loop),
+        log_(log),
+        key_(std::move(key)),
+        trust_domain_(std::move(trust_domain)),
+        audience_(std::move(audience)) {}
   // nullopt: not authenticated.
   std::optional<CallerIdentity> authenticate(const conn::GrpcCall& call) const;
 
@@ -43,7 +48,8 @@ struct CaServiceOptions {
 class CaService {
  public:
   // True if a pod of (ns, sa) that has not failed is on `node`.
-  using PodOnNode = std::function<bool(const std::string& ns, const std::string& service_account, const std::string& node)>;
+  using PodOnNode =
+      std::function<bool(const std::string& ns, const std::string& service_account, const std::string& node)>;
   struct Counters {
     uint64_t requests = 0;
     uint64_t issued = 0;
@@ -53,8 +59,8 @@ class CaService {
     uint64_t sign_errors = 0;
   };
 
-  CaService(async::Loop& loop, base::Log& log, const CertAuthority& authority, const Authenticator& authenticator,
-            PodOnNode pod_on_node, CaServiceOptions options);
+  CaService(async::Loop& loop, base::Log& log, const CertAuthority& authority,
+            const Authenticator& authenticator, PodOnNode pod_on_node, CaServiceOptions options);
   // The service stays where it is as long as `server` may call it.
   void register_on(conn::GrpcServer& server);
   const Counters& counters() const { return counters_; }

@@ -27,13 +27,15 @@ std::string with_newline(std::string pem) {
 Result<> make_root(const StateDir& state, const std::string& trust_domain, base::WallTime now) {
   Result<wire::PrivateKey> key = wire::PrivateKey::generate_p256();
   if (!key) return fail(std::move(key).error());
-  Result<wire::CertSigner> root = wire::CertSigner::self_signed(*key, trust_domain, now - CertAuthority::kBackdate,
-                                                                now + CertAuthority::kRootLifetime);
+  Result<wire::CertSigner> root = wire::CertSigner::self_signed(
+      *key, trust_domain, now - CertAuthority::kBackdate, now + CertAuthority::kRootLifetime);
   if (!root) return fail(std::move(root).error());
   // The key first: a certificate without its key would look like a finished root.
   Result<bool> created = state.create(kKey, key->to_pem(), 0600);
   if (!created) return fail(std::move(created).error());
-  if (!*created) return fail(Code::kExists, state.path(kKey) + " exists without its certificate; remove it to make a new root");
+  if (!*created)
+    return fail(Code::kExists,
+                state.path(kKey) + " exists without its certificate; remove it to make a new root");
   CULVERT_TRY(state.write(kCert, root->certificate().pem, 0600));
   return state.write(kRoots, root->certificate().pem, 0644);
 }
@@ -72,7 +74,8 @@ Result<CertAuthority> CertAuthority::self_signed(const StateDir& state, const st
     }
   }
   if (roots->value_or("") != bundle) {
-    if (Result<> written = state.write(kRoots, bundle, 0644); !written) return fail(std::move(written).error());
+    if (Result<> written = state.write(kRoots, bundle, 0644); !written)
+      return fail(std::move(written).error());
   }
   return CertAuthority(std::move(*signer), {}, std::move(bundle));
 }
@@ -88,9 +91,10 @@ Result<CertAuthority> CertAuthority::plugged_in(const std::string& directory) {
   std::string chain = read_whole(directory + "/cert-chain.pem");
   if (chain.empty()) chain = cert;
   if (cert.empty() || key.empty() || roots.empty()) {
-    return fail(Code::kInvalid, fmt::format("{}: ca-cert.pem, ca-key.pem and root-cert.pem (or tls.crt, tls.key and "
-                                            "ca.crt) must all be there",
-                                            directory));
+    return fail(Code::kInvalid,
+                fmt::format("{}: ca-cert.pem, ca-key.pem and root-cert.pem (or tls.crt, tls.key and "
+                            "ca.crt) must all be there",
+                            directory));
   }
   Result<wire::CertSigner> signer = wire::CertSigner::from_pem(cert, key);
   if (!signer) return fail(std::move(signer).error().wrap("the CA in " + directory));
@@ -114,8 +118,9 @@ Result<base::WallTime> CertAuthority::end_of(base::Duration lifetime, base::Wall
   if (signer_end <= now) return fail(Code::kInternal, "the signing certificate has expired");
   if (lifetime <= base::Duration::zero()) lifetime = kDefaultLifetime;
   if (lifetime > kLifetimeMax) {
-    return fail(Code::kInvalid, fmt::format("a lifetime of {} was asked for; at most {} is given",
-                                            base::format_duration(lifetime), base::format_duration(kLifetimeMax)));
+    return fail(Code::kInvalid,
+                fmt::format("a lifetime of {} was asked for; at most {} is given",
+                            base::format_duration(lifetime), base::format_duration(kLifetimeMax)));
   }
   return std::min(now + lifetime, signer_end);
 }
@@ -129,7 +134,8 @@ Result<std::vector<std::string>> CertAuthority::issue(const LeafRequest& request
   leaf.public_key_der = csr->public_key_der;
   leaf.uri_sans = request.uri_sans;
   // A CN is set only where one was asked for, and then to ours (spec control-plane section 4.2).
-  if (!csr->common_name.empty() && !request.uri_sans.empty()) leaf.common_name = request.uri_sans.front().substr(0, 64);
+  if (!csr->common_name.empty() && !request.uri_sans.empty())
+    leaf.common_name = request.uri_sans.front().substr(0, 64);
   leaf.not_before = now - kBackdate;
   leaf.not_after = *end;
   Result<std::string> pem = signer_.sign(leaf);
@@ -140,8 +146,8 @@ Result<std::vector<std::string>> CertAuthority::issue(const LeafRequest& request
   return chain;
 }
 
-Result<wire::TlsIdentityRef> CertAuthority::issue_server(const std::vector<std::string>& names, base::Duration lifetime,
-                                                         base::WallTime now) const {
+Result<wire::TlsIdentityRef> CertAuthority::issue_server(const std::vector<std::string>& names,
+                                                         base::Duration lifetime, base::WallTime now) const {
   Result<base::WallTime> end = end_of(lifetime, now);
   if (!end) return fail(std::move(end).error());
   Result<wire::PrivateKey> key = wire::PrivateKey::generate_p256();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CertAuthority: the mesh's CA (spec control-plane section 4, apis section 4.2). A self-signed root made once and
-// kept in the state directory, or certificates plugged in by the user.
+// CertAuthority: the mesh's CA (spec control-plane section 4, apis section 4.2). A self-signed root made once
+// and kept in the state directory, or certificates plugged in by the user.
 #pragma once
 
 #include <string>
@@ -12,9 +12,9 @@
 namespace culvert::control {
 
 struct LeafRequest {
-  std::string csr_pem;                 // only its key counts, and whether it names a CN
-  std::vector<std::string> uri_sans;   // from the authenticated caller, never from the request
-  base::Duration lifetime{0};          // 0 or less: the default
+  std::string csr_pem;                // only its key counts, and whether it names a CN
+  std::vector<std::string> uri_sans;  // from the authenticated caller, never from the request
+  base::Duration lifetime{0};         // 0 or less: the default
 };
 
 class CertAuthority {
@@ -28,21 +28,23 @@ class CertAuthority {
   // ca/ca-cert.pem, ca/ca-key.pem, ca/root-cert.pem; made if absent. Extra roots in root-cert.pem are kept.
   static base::Result<CertAuthority> self_signed(const StateDir& state, const std::string& trust_domain,
                                                  base::WallTime now);
-  // ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem (or tls.crt, tls.key, ca.crt) in `directory`; a partial set
-  // is an error.
+  // ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem (or tls.crt, tls.key, ca.crt) in `directory`; a
+  // partial set is an error.
   static base::Result<CertAuthority> plugged_in(const std::string& directory);
 
   // Leaf, each intermediate, and the root bundle as the last element; every PEM ends with a newline.
   base::Result<std::vector<std::string>> issue(const LeafRequest& request, base::WallTime now) const;
   // The control plane's own server certificate.
-  base::Result<wire::TlsIdentityRef> issue_server(const std::vector<std::string>& names, base::Duration lifetime,
-                                                  base::WallTime now) const;
+  base::Result<wire::TlsIdentityRef> issue_server(const std::vector<std::string>& names,
+                                                  base::Duration lifetime, base::WallTime now) const;
   const std::string& roots_pem() const { return roots_pem_; }
   const wire::CertInfo& signing_certificate() const { return signer_.certificate(); }
 
  private:
   CertAuthority(wire::CertSigner signer, std::vector<std::string> intermediates, std::string roots_pem)
-      : signer_(std::move(signer)), intermediates_(std::move(intermediates)), roots_pem_(std::move(roots_pem)) {}
+      : signer_(std::move(signer)),
+        intermediates_(std::move(intermediates)),
+        roots_pem_(std::move(roots_pem)) {}
   base::Result<base::WallTime> end_of(base::Duration lifetime, base::WallTime now) const;
 
   wire::CertSigner signer_;

@@ -28,8 +28,8 @@ ResourceRef make_resource(std::string value, std::vector<std::string> aliases) {
 
 // The resource of an object that is as it was, or null.
 template <class T>
-ResourceRef unchanged(const std::map<std::string, std::shared_ptr<const T>>& before, const ResourceTable& encoded,
-                      const std::string& name, const T& now) {
+ResourceRef unchanged(const std::map<std::string, std::shared_ptr<const T>>& before,
+                      const ResourceTable& encoded, const std::string& name, const T& now) {
   auto old = before.find(name);
   if (old == before.end() || !(old->second.get() == &now || *old->second == now)) return nullptr;
   auto resource = encoded.find(name);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Snapshot: what the control plane serves at one moment, encoded once and shared by all streams (spec control-plane
-// section 1.3, apis section 6). Immutable.
+// Snapshot: what the control plane serves at one moment, encoded once and shared by all streams (spec
+// control-plane section 1.3, apis section 6). Immutable.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ inline constexpr std::string_view kAuthorizationType = "type.googleapis.com/isti
 
 // One resource as it goes on the wire.
 struct Resource {
-  std::string version;               // lower-case hex of a content hash: equal on every replica and after a restart
-  std::string value;                 // serialized Address or Authorization
+  std::string version;  // lower-case hex of a content hash: equal on every replica and after a restart
+  std::string value;    // serialized Address or Authorization
   std::vector<std::string> aliases;  // "network/ip"; for on-demand streams
 };
 using ResourceRef = std::shared_ptr<const Resource>;
@@ -32,10 +32,12 @@ struct Snapshot {
   ResourceTable addresses;
   ResourceTable authorizations;
   // On demand: a workload or service by address, and the workloads behind a service.
-  std::multimap<std::string, std::string> address_by_alias;     // "network/ip" to resource name
+  std::multimap<std::string, std::string> address_by_alias;      // "network/ip" to resource name
   std::multimap<std::string, std::string> workloads_of_service;  // "ns/host" to uid
 
-  const ResourceTable& table(std::string_view type) const { return type == kAddressType ? addresses : authorizations; }
+  const ResourceTable& table(std::string_view type) const {
+    return type == kAddressType ? addresses : authorizations;
+  }
 };
 using SnapshotRef = std::shared_ptr<const Snapshot>;
 

@@ -50,7 +50,8 @@ Result<std::optional<std::string>> StateDir::read(const std::string& name) const
   return std::optional<std::string>(std::move(content));
 }
 
-Result<std::string> StateDir::write_temporary(const std::string& name, std::string_view content, uint32_t mode) const {
+Result<std::string> StateDir::write_temporary(const std::string& name, std::string_view content,
+                                              uint32_t mode) const {
   if (size_t slash = name.find('/'); slash != std::string::npos) {
     if (auto made = make_directory(path(name.substr(0, slash))); !made) return fail(std::move(made).error());
   }

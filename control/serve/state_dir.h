@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// StateDir: what the embedded control plane keeps between runs: CA, token key, VIPs. Directory 0700, secrets 0600,
-// every write atomic (temporary file, fsync, rename).
+// StateDir: what the embedded control plane keeps between runs: CA, token key, VIPs. Directory 0700, secrets
+// 0600, every write atomic (temporary file, fsync, rename).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ class StateDir {
 
  private:
   explicit StateDir(std::string path) : path_(std::move(path)) {}
-  base::Result<std::string> write_temporary(const std::string& name, std::string_view content, uint32_t mode) const;
+  base::Result<std::string> write_temporary(const std::string& name, std::string_view content,
+                                            uint32_t mode) const;
   std::string path_;
 };
 

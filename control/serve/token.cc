@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/serve/token.h"
 
-#include <openssl/base64.h>
-#include <openssl/hmac.h>
-#include <openssl/mem.h>
-#include <openssl/rand.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "net/wire/crypto.h"
 
 namespace culvert::control {
 
@@ -18,43 +15,12 @@ using nlohmann::json;
 
 namespace {
 
-std::string base64url(std::string_view bytes) {
-  size_t length = 0;
-  EVP_EncodedLength(&length, bytes.size());
-  std::string out(length, '\0');
-  size_t used = EVP_EncodeBlock(reinterpret_cast<uint8_t*>(out.data()), reinterpret_cast<const uint8_t*>(bytes.data()),
-                                bytes.size());
-  out.resize(used);
-  while (!out.empty() && out.back() == '=') out.pop_back();
-  std::replace(out.begin(), out.end(), '+', '-');
-  std::replace(out.begin(), out.end(), '/', '_');
-  return out;
-}
-
-// Strict: no padding, no foreign characters.
-Result<std::string> decode_base64url(std::string_view text) {
-  std::string padded(text);
-  if (padded.find_first_of("+/=\n\r ") != std::string::npos) return fail(Code::kInvalid, "not base64url");
-  std::replace(padded.begin(), padded.end(), '-', '+');
-  std::replace(padded.begin(), padded.end(), '_', '/');
-  while (padded.size() % 4 != 0) padded += '=';
-  size_t length = 0;
-  if (!EVP_DecodedLength(&length, padded.size())) return fail(Code::kInvalid, "not base64url");
-  std::string out(length, '\0');
-  if (!EVP_DecodeBase64(reinterpret_cast<uint8_t*>(out.data()), &length, out.size(),
-                        reinterpret_cast<const uint8_t*>(padded.data()), padded.size())) {
-    return fail(Code::kInvalid, "not base64url");
-  }
-  out.resize(length);
-  return out;
-}
-
 int64_t unix_seconds(base::WallTime time) {
   return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
 }
 
 Result<json> decode_part(std::string_view text) {
-  Result<std::string> bytes = decode_base64url(text);
+  Result<std::string> bytes = wire::base64url_decode(text);
   if (!bytes) return fail(std::move(bytes).error());
   json value = json::parse(*bytes, nullptr, false);
   if (!value.is_object()) return fail(Code::kUnauthenticated, "a part of the token is not a JSON object");
@@ -82,11 +48,7 @@ Result<TokenKey> TokenKey::from_bytes(std::string bytes) {
   return TokenKey(std::move(bytes));
 }
 
-TokenKey TokenKey::generate() {
-  std::string bytes(kBytes, '\0');
-  RAND_bytes(reinterpret_cast<uint8_t*>(bytes.data()), bytes.size());
-  return TokenKey(std::move(bytes));
-}
+TokenKey TokenKey::generate() { return TokenKey(wire::random_bytes(kBytes)); }
 
 Result<TokenKey> load_token_key(const StateDir& state) {
   constexpr const char* kName = "token-key";
@@ -103,13 +65,7 @@ Result<TokenKey> load_token_key(const StateDir& state) {
   return key;
 }
 
-std::string TokenKey::sign(std::string_view text) const {
-  uint8_t mac[EVP_MAX_MD_SIZE];
-  unsigned length = 0;
-  HMAC(EVP_sha256(), bytes_.data(), bytes_.size(), reinterpret_cast<const uint8_t*>(text.data()), text.size(), mac,
-       &length);
-  return std::string(reinterpret_cast<const char*>(mac), length);
-}
+std::string TokenKey::sign(std::string_view text) const { return wire::hmac_sha256(bytes_, text); }
 
 std::string TokenKey::issue(const TokenClaims& claims) const {
   json body = {{"iss", "culvert"},
@@ -119,11 +75,13 @@ std::string TokenKey::issue(const TokenClaims& claims) const {
                {"exp", unix_seconds(claims.expires_at)}};
   if (!claims.caller.node.empty()) body["node"] = claims.caller.node;
   if (!claims.caller.pod.empty()) body["pod"] = claims.caller.pod;
-  std::string text = base64url(R"({"alg":"HS256","typ":"JWT"})") + "." + base64url(body.dump());
-  return text + "." + base64url(sign(text));
+  std::string text =
+      wire::base64url_encode(R"({"alg":"HS256","typ":"JWT"})") + "." + wire::base64url_encode(body.dump());
+  return text + "." + wire::base64url_encode(sign(text));
 }
 
-Result<TokenClaims> TokenKey::verify(std::string_view token, std::string_view audience, base::WallTime now) const {
+Result<TokenClaims> TokenKey::verify(std::string_view token, std::string_view audience,
+                                     base::WallTime now) const {
   auto refuse = [](std::string why) { return fail(Code::kUnauthenticated, std::move(why)); };
   size_t first = token.find('.');
   size_t last = token.rfind('.');
@@ -131,9 +89,9 @@ Result<TokenClaims> TokenKey::verify(std::string_view token, std::string_view au
       token.find('.', first + 1) != last) {
     return refuse("the token is not a JWT");
   }
-  Result<std::string> mac = decode_base64url(token.substr(last + 1));
+  Result<std::string> mac = wire::base64url_decode(token.substr(last + 1));
   std::string expected = sign(token.substr(0, last));
-  if (!mac || mac->size() != expected.size() || CRYPTO_memcmp(mac->data(), expected.data(), expected.size()) != 0) {
+  if (!mac || !wire::equal_secrets(*mac, expected)) {
     return refuse("the token was not signed by this control plane");
   }
   Result<json> head = decode_part(token.substr(0, first));
@@ -147,7 +105,8 @@ Result<TokenClaims> TokenKey::verify(std::string_view token, std::string_view au
   std::string subject = text_claim(*body, "sub");
   constexpr std::string_view kPrefix = "system:serviceaccount:";
   size_t colon = subject.rfind(':');
-  if (!subject.starts_with(kPrefix) || colon < kPrefix.size()) return refuse("the token names no service account");
+  if (!subject.starts_with(kPrefix) || colon < kPrefix.size())
+    return refuse("the token names no service account");
   TokenClaims claims;
   claims.caller = {subject.substr(kPrefix.size(), colon - kPrefix.size()), subject.substr(colon + 1),
                    text_claim(*body, "node"), text_claim(*body, "pod")};

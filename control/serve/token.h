@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens of embedded mode: JWTs (RFC 7519) signed and checked by the control plane itself with a key in its state
-// directory (spec control-plane section 4.3). HS256 only: whoever signs is whoever checks, and a token naming
-// another algorithm is refused.
+// Tokens of embedded mode: JWTs (RFC 7519) signed and checked by the control plane itself with a key in its
+// state directory (spec control-plane section 4.3). HS256 only: whoever signs is whoever checks, and a token
+// naming another algorithm is refused.
 #pragma once
 
 #include <string>
@@ -18,9 +18,11 @@ namespace culvert::control {
 struct CallerIdentity {
   std::string ns;
   std::string service_account;
-  std::string node;      // empty: not bound to a node
-  std::string pod;       // empty: not said
-  std::string to_string() const { return ns + "/" + service_account + (node.empty() ? "" : " on node " + node); }
+  std::string node;  // empty: not bound to a node
+  std::string pod;   // empty: not said
+  std::string to_string() const {
+    return ns + "/" + service_account + (node.empty() ? "" : " on node " + node);
+  }
 };
 
 struct TokenClaims {
@@ -41,7 +43,8 @@ class TokenKey {
 
   std::string issue(const TokenClaims& claims) const;
   // Signature, algorithm, audience and dates; errors say which in words.
-  base::Result<TokenClaims> verify(std::string_view token, std::string_view audience, base::WallTime now) const;
+  base::Result<TokenClaims> verify(std::string_view token, std::string_view audience,
+                                   base::WallTime now) const;
 
  private:
   explicit TokenKey(std::string bytes) : bytes_(std::move(bytes)) {}

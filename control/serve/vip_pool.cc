@@ -18,7 +18,8 @@ Result<VipPool> VipPool::make(base::Cidr range) {
 
 base::IpAddr VipPool::address(uint32_t offset) const {
   auto bytes = range_.base().bytes();
-  uint32_t value = (uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3]) + offset;
+  uint32_t value =
+      (uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3]) + offset;
   return base::IpAddr::v4(static_cast<uint8_t>(value >> 24), static_cast<uint8_t>(value >> 16),
                           static_cast<uint8_t>(value >> 8), static_cast<uint8_t>(value));
 }
@@ -36,7 +37,8 @@ Result<base::IpAddr> VipPool::allocate(const std::string& key) {
     dirty_ = true;
     return ip;
   }
-  return fail(Code::kExhausted, "the VIP range " + range_.to_string() + " is used up; give a larger --vip-cidr");
+  return fail(Code::kExhausted,
+              "the VIP range " + range_.to_string() + " is used up; give a larger --vip-cidr");
 }
 
 Result<> VipPool::load_json(const std::string& text) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// VipPool: stable virtual addresses for services that have none (spec control-plane section 1.14). Once given, an
-// address stays with its key, also across restarts: the main program keeps `to_json` in the state directory.
+// VipPool: stable virtual addresses for services that have none (spec control-plane section 1.14). Once
+// given, an address stays with its key, also across restarts: the main program keeps `to_json` in the state
+// directory.
 #pragma once
 
 #include <map>

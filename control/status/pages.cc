@@ -37,7 +37,8 @@ json to_json(const model::Workload& w) {
               {"workloadName", w.workload_name.str()},
               {"canonicalName", w.canonical_name.str()},
               {"canonicalRevision", w.canonical_revision.str()},
-              {"authorizationPolicies", texts(w.authorization_policies, [](const model::Name& n) { return n.str(); })},
+              {"authorizationPolicies",
+               texts(w.authorization_policies, [](const model::Name& n) { return n.str(); })},
               {"services", std::move(services)}};
   if (!w.hostname.empty()) out["hostname"] = w.hostname.str();
   if (w.network_mode == model::NetworkMode::kHostNetwork) out["networkMode"] = "HostNetwork";
@@ -74,7 +75,9 @@ conn::HttpResponse as_json(std::string body) { return {200, std::move(body), "ap
 
 std::string Pages::ambient() const {
   const Compiled& compiled = ads_.snapshot()->compiled;
-  json out = {{"workloads", json::array()}, {"services", json::array()}, {"policies", json::array()},
+  json out = {{"workloads", json::array()},
+              {"services", json::array()},
+              {"policies", json::array()},
               {"snapshot", ads_.snapshot()->number}};
   for (const auto& [name, workload] : compiled.workloads) out["workloads"].push_back(to_json(*workload));
   for (const auto& [name, service] : compiled.services) out["services"].push_back(to_json(*service));
@@ -88,14 +91,22 @@ std::string Pages::syncz() const {
     json types = json::array();
     for (const auto& type : client.types) {
       bool synced = type.nonce_sent == type.nonce_acked && type.waiting == 0;
-      types.push_back({{"type", type.type}, {"wildcard", type.wildcard}, {"nonceSent", type.nonce_sent},
-                       {"nonceAcked", type.nonce_acked}, {"snapshotSent", type.snapshot_sent},
-                       {"snapshotAcked", type.snapshot_acked}, {"rejects", type.rejects},
-                       {"lastError", type.last_error}, {"waiting", type.waiting},
+      types.push_back({{"type", type.type},
+                       {"wildcard", type.wildcard},
+                       {"nonceSent", type.nonce_sent},
+                       {"nonceAcked", type.nonce_acked},
+                       {"snapshotSent", type.snapshot_sent},
+                       {"snapshotAcked", type.snapshot_acked},
+                       {"rejects", type.rejects},
+                       {"lastError", type.last_error},
+                       {"waiting", type.waiting},
                        {"status", synced ? "SYNCED" : "STALE"}});
     }
-    out.push_back({{"node", client.node_id}, {"caller", client.caller}, {"address", client.address},
-                   {"connectedAt", client.connected_at}, {"types", std::move(types)}});
+    out.push_back({{"node", client.node_id},
+                   {"caller", client.caller},
+                   {"address", client.address},
+                   {"connectedAt", client.connected_at},
+                   {"types", std::move(types)}});
   }
   return json({{"snapshot", ads_.snapshot()->number}, {"proxies", std::move(out)}}).dump(2) + "\n";
 }
@@ -103,13 +114,18 @@ std::string Pages::syncz() const {
 std::string Pages::problems() const {
   json errors = json::array();
   for (const kube::Problem& problem : source_.problems()) {
-    errors.push_back({{"at", problem.origin.to_string()}, {"object", problem.object}, {"message", problem.message},
+    errors.push_back({{"at", problem.origin.to_string()},
+                      {"object", problem.object},
+                      {"message", problem.message},
                       {"keptLastGood", problem.kept_last_good}});
   }
   json findings = json::array();
   for (const Finding& finding : ads_.snapshot()->compiled.findings) {
-    findings.push_back({{"code", finding.code}, {"severity", to_string(finding.severity)},
-                        {"at", finding.origin.to_string()}, {"object", finding.object}, {"message", finding.message}});
+    findings.push_back({{"code", finding.code},
+                        {"severity", to_string(finding.severity)},
+                        {"at", finding.origin.to_string()},
+                        {"object", finding.object},
+                        {"message", finding.message}});
   }
   return json({{"errors", std::move(errors)}, {"findings", std::move(findings)}}).dump(2) + "\n";
 }
@@ -127,17 +143,20 @@ conn::HttpResponse Pages::metrics() const {
   gauge("pilot_services", "Services known.", compiled.services.size());
   gauge("culvert_workloads", "Workloads known.", compiled.workloads.size());
   gauge("culvert_policies", "Policies known.", compiled.policies.size());
-  gauge("culvert_source_errors", "Manifests or objects that cannot be used as written.", source_.problems().size());
+  gauge("culvert_source_errors", "Manifests or objects that cannot be used as written.",
+        source_.problems().size());
   const AdsServer::Counters& ads = ads_.counters();
   out += "# HELP pilot_xds_pushes Responses sent, by type.\n# TYPE pilot_xds_pushes counter\n";
-  out += fmt::format("pilot_xds_pushes{{type=\"address\"}} {}\npilot_xds_pushes{{type=\"authorization\"}} {}\n",
-                     ads.pushes_address, ads.pushes_authorization);
+  out +=
+      fmt::format("pilot_xds_pushes{{type=\"address\"}} {}\npilot_xds_pushes{{type=\"authorization\"}} {}\n",
+                  ads.pushes_address, ads.pushes_authorization);
   counter("pilot_total_xds_rejects", "Responses a proxy refused in part or whole.", ads.rejects);
   counter("pilot_xds_expired_nonce", "Acknowledgements of an earlier response.", ads.stale_nonces);
   const CaService::Counters& ca = ca_.counters();
   counter("citadel_server_csr_count", "Certificate requests.", ca.requests);
   counter("citadel_server_success_cert_issuance_count", "Certificates issued.", ca.issued);
-  counter("citadel_server_authentication_failure_count", "Callers refused.", ca.unauthenticated + ca.impersonation_refused);
+  counter("citadel_server_authentication_failure_count", "Callers refused.",
+          ca.unauthenticated + ca.impersonation_refused);
   counter("citadel_server_csr_parsing_err_count", "Unusable certificate requests.", ca.csr_invalid);
   counter("citadel_server_csr_sign_err_count", "Signing failures.", ca.sign_errors);
   out += "# HELP pilot_info Version.\n# TYPE pilot_info gauge\n";
@@ -149,7 +168,8 @@ async::Task<conn::HttpResponse> Pages::serve(conn::HttpRequest request) {
   if (request.method != "GET" && request.method != "HEAD") co_return conn::HttpResponse{405, "GET only\n"};
   if (request.path == "/ready") {
     bool ready = source_.synced();
-    co_return conn::HttpResponse{ready ? 200 : 503, ready ? "ready\n" : "not ready: the manifests are not read yet\n"};
+    co_return conn::HttpResponse{ready ? 200 : 503,
+                                 ready ? "ready\n" : "not ready: the manifests are not read yet\n"};
   }
   if (request.path == "/metrics") co_return metrics();
   if (request.path == "/version") co_return conn::HttpResponse{200, version_ + "\n"};
@@ -157,7 +177,8 @@ async::Task<conn::HttpResponse> Pages::serve(conn::HttpRequest request) {
   if (request.path == "/debug/syncz") co_return as_json(syncz());
   if (request.path == "/debug/config_errors") co_return as_json(problems());
   if (request.path == "/" || request.path == "/debug") {
-    co_return conn::HttpResponse{200, "/ready\n/metrics\n/version\n/debug/ambientz\n/debug/syncz\n/debug/config_errors\n"};
+    co_return conn::HttpResponse{
+        200, "/ready\n/metrics\n/version\n/debug/ambientz\n/debug/syncz\n/debug/config_errors\n"};
   }
   co_return conn::HttpResponse{404, "no such page\n"};
 }

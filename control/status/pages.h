@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control plane's own endpoints (spec control-plane section 5.5): /ready, /metrics, /version and /debug views of
-// what was derived and what each proxy has acknowledged. Control loop.
+// The control plane's own endpoints (spec control-plane section 5.5): /ready, /metrics, /version and /debug
+// views of what was derived and what each proxy has acknowledged. Control loop.
 #pragma once
 
 #include <functional>

@@ -15,7 +15,8 @@ Compiled compile_yaml(const std::string& yaml) {
   if (decoded.syntax) FAIL(decoded.syntax->message);
   std::vector<std::shared_ptr<const kube::AnyObject>> items;
   for (auto& document : decoded.documents) {
-    for (const auto& problem : document.problems) UNSCOPED_INFO(problem.origin.to_string() << " " << problem.message);
+    for (const auto& problem : document.problems)
+      UNSCOPED_INFO(problem.origin.to_string() << " " << problem.message);
     REQUIRE(document.object);
     items.push_back(std::make_shared<const kube::AnyObject>(std::move(*document.object)));
   }
@@ -37,7 +38,8 @@ status: {podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}
 
 std::vector<std::string> policies_of(const Compiled& compiled) {
   std::vector<std::string> out;
-  for (const model::Name& name : compiled.workloads.at("Kubernetes//Pod/production/api-1")->authorization_policies) {
+  for (const model::Name& name :
+       compiled.workloads.at("Kubernetes//Pod/production/api-1")->authorization_policies) {
     out.push_back(name.str());
     // Never a name without its policy: the proxy would have to refuse everything.
     CHECK(compiled.policies.contains(name.str()));
@@ -46,8 +48,8 @@ std::vector<std::string> policies_of(const Compiled& compiled) {
 }
 
 std::string peer_authentication(const std::string& ns, const std::string& name, const std::string& spec) {
-  return "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " + name + ", namespace: " + ns +
-         "}\nspec: " + spec + "\n---\n";
+  return "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " + name +
+         ", namespace: " + ns + "}\nspec: " + spec + "\n---\n";
 }
 
 }  // namespace
@@ -90,9 +92,10 @@ TEST_CASE("pods come and go by address and phase", "[workloads]") {
 
 TEST_CASE("selector policies are attached to the workloads they select", "[policy]") {
   auto action = GENERATE(as<std::string>{}, "ALLOW", "DENY");
-  Compiled out = compile_yaml(kPod + "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" +
-                              "metadata: {name: p, namespace: production}\nspec:\n  selector: {matchLabels: {app: api}}\n" +
-                              "  action: " + action + "\n" + R"(
+  Compiled out = compile_yaml(
+      kPod + "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" +
+      "metadata: {name: p, namespace: production}\nspec:\n  selector: {matchLabels: {app: api}}\n" +
+      "  action: " + action + "\n" + R"(
   rules:
   - from: [{source: {principals: ["cluster.local/ns/production/sa/web", "*"]}}]
     to: [{operation: {ports: ["8080"]}}]
@@ -117,7 +120,8 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
   };
   auto c = GENERATE(values<Case>({
       {"ALLOW", "{to: [{operation: {methods: [GET]}}]}", 0, 0},
-      {"ALLOW", "{from: [{source: {principals: [a]}}], to: [{operation: {methods: [GET], ports: ['80']}}]}", 0, 0},
+      {"ALLOW", "{from: [{source: {principals: [a]}}], to: [{operation: {methods: [GET], ports: ['80']}}]}",
+       0, 0},
       {"ALLOW", "{from: [{source: {principals: [a]}}]}", 1, 1},
       {"ALLOW", "{}", 1, 0},
       {"DENY", "{}", 1, 0},
@@ -125,7 +129,10 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
       {"DENY", "{to: [{operation: {methods: [GET], ports: ['80']}}]}", 1, 1},
       {"DENY", "{from: [{source: {principals: [a]}}], to: [{operation: {methods: [GET]}}]}", 1, 1},
       {"DENY", "{from: [{source: {principals: [a]}}, {source: {requestPrincipals: [b]}}]}", 1, 1},
-      {"DENY", "{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['80']}}, {operation: {paths: [/x]}}]}", 1, 1},
+      {"DENY",
+       "{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['80']}}, {operation: {paths: "
+       "[/x]}}]}",
+       1, 1},
       {"DENY", "{from: [{source: {ipBlocks: [garbage]}}], to: [{operation: {ports: ['80']}}]}", 1, 1},
   }));
   Compiled out = compile_yaml(std::string("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
@@ -139,9 +146,11 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
 
 TEST_CASE("scopes, root namespace, unsupported actions", "[policy]") {
   auto scope = [](const std::string& ns, const std::string& spec) {
-    Compiled out = compile_yaml("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: " +
-                                ns + "}\nspec: " + spec + "\n");
-    return out.policies.empty() ? std::string("none") : std::string(model::to_string(out.policies.begin()->second->scope));
+    Compiled out = compile_yaml(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: " + ns +
+        "}\nspec: " + spec + "\n");
+    return out.policies.empty() ? std::string("none")
+                                : std::string(model::to_string(out.policies.begin()->second->scope));
   };
   CHECK(scope("a", "{}") == "Namespace");
   CHECK(scope("istio-system", "{}") == "Global");
@@ -183,8 +192,9 @@ TEST_CASE("what PeerAuthentication puts on a workload", "[policy]") {
   if (!c.root.empty()) yaml += peer_authentication("istio-system", "m", "{mtls: {mode: " + c.root + "}}");
   if (!c.ns.empty()) yaml += peer_authentication("production", "n", "{mtls: {mode: " + c.ns + "}}");
   if (!c.workload.empty()) {
-    yaml += peer_authentication("production", "w", "{selector: {matchLabels: {app: api}}, mtls: {mode: " + c.workload +
-                                                      "}, portLevelMtls: {" + c.ports + "}}");
+    yaml += peer_authentication("production", "w",
+                                "{selector: {matchLabels: {app: api}}, mtls: {mode: " + c.workload +
+                                    "}, portLevelMtls: {" + c.ports + "}}");
   }
   INFO(c.root << "/" << c.ns << "/" << c.workload << " " << c.ports);
   CHECK(policies_of(compile_yaml(yaml)) == c.expected);

@@ -11,7 +11,7 @@ namespace {
 using control::changed_names;
 using control::make_snapshot;
 
-TEST_CASE("a snapshot numbers its changes and takes unchanged resources over", "[X18]") {
+TEST_CASE("a snapshot numbers its changes and takes unchanged resources over", "[apis18]") {
   auto first =
       make_snapshot(compiled({pod("ns", "a", {"10.0.0.1"}), pod("ns", "b", {"10.0.0.2"})},
                              {service("ns", "web.ns.svc", {"240.0.0.1"}, {{80, 8080}})}, {policy("ns", "p")}),
@@ -30,7 +30,7 @@ TEST_CASE("a snapshot numbers its changes and takes unchanged resources over", "
   CHECK(changed_names(first->authorizations, second->authorizations).empty());
 }
 
-TEST_CASE("changed names are the new, the different and the gone", "[X18]") {
+TEST_CASE("changed names are the new, the different and the gone", "[apis18]") {
   auto first = make_snapshot(compiled({pod("ns", "a", {"10.0.0.1"}), pod("ns", "b", {"10.0.0.2"})}), nullptr);
   auto second = make_snapshot(compiled({pod("ns", "b", {"10.0.0.9"}), pod("ns", "c", {"10.0.0.3"})}), first);
   CHECK(changed_names(first->addresses, second->addresses) ==
@@ -39,7 +39,7 @@ TEST_CASE("changed names are the new, the different and the gone", "[X18]") {
   CHECK(changed_names({}, first->addresses).size() == 2);
 }
 
-TEST_CASE("a version depends on content alone", "[X19]") {
+TEST_CASE("a version depends on content alone", "[apis19]") {
   auto one = make_snapshot(compiled({pod("ns", "a", {"10.0.0.1"})}), nullptr);
   auto other = make_snapshot(compiled({pod("ns", "z", {"10.0.0.8"}), pod("ns", "a", {"10.0.0.1"})}), nullptr);
   CHECK(one->addresses.at(uid("ns", "a"))->version == other->addresses.at(uid("ns", "a"))->version);
@@ -47,7 +47,7 @@ TEST_CASE("a version depends on content alone", "[X19]") {
   CHECK(one->addresses.at(uid("ns", "a"))->version.size() == 16);
 }
 
-TEST_CASE("aliases and members find what an on-demand client asks for", "[X17]") {
+TEST_CASE("aliases and members find what an on-demand client asks for", "[apis17]") {
   Workload a = pod("ns", "a", {"10.0.0.1", "fd00::1"});
   member(a, "ns/web.ns.svc", {{80, 8080}});
   auto snapshot = make_snapshot(compiled({a, pod("ns", "a2", {"10.0.0.1"})},
