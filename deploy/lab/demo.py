@@ -14,7 +14,7 @@ from lab.scene import Scene   # noqa: E402
 from lab.sh import LabError   # noqa: E402
 
 # One-minute certificates and one-second keepalives: the time an hour would take is compressed here.
-ZTUNNEL_ENV = {"SECRET_TTL": "60s", "KEEPALIVE_TIME": "1s", "KEEPALIVE_INTERVAL": "1s"}
+ZTUNNEL_ENV = {"SECRET_TTL": "60s", "KEEPALIVE_TIME": "1s", "KEEPALIVE_INTERVAL": "1s", "AUTHZ_POLICY_INFO_LOGGING": "true"}
 
 SECTIONS = {
     1: (checks_traffic.before_enrolment,),
