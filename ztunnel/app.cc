@@ -54,8 +54,8 @@ App::App(config::ZtunnelConfig config, AppParts parts)
   base::Rng rng(parts_.seed);
   std::vector<Worker*> workers;
   for (const LoopPlace& place : parts_.data) {
-    workers_.push_back(std::make_unique<Worker>(config_, place.loop, place.network, log_, metrics_.add_shard(),
-                                                cert_request(place.loop), rng.fork()));
+    workers_.push_back(std::make_unique<Worker>(config_, place.loop, place.network, log_,
+                                                metrics_.add_shard(), cert_request(place.loop), rng.fork()));
     workers.push_back(workers_.back().get());
   }
   fleet_ = std::make_unique<Fleet>(control_, shard_, std::move(workers));
@@ -106,8 +106,8 @@ base::Result<> App::make_certificates() {
     certificates_ = std::move(*own);
     return {};
   }
-  auto made = CaCertificates::make(control_, parts_.control.network, log_, base::Rng(parts_.seed + 1), config_,
-                                   parts_.files);
+  auto made = CaCertificates::make(control_, parts_.control.network, log_, base::Rng(parts_.seed + 1),
+                                   config_, parts_.files);
   if (!made) return base::fail(std::move(made).error());
   certificates_ = std::move(*made);
   return {};
@@ -157,9 +157,9 @@ base::Result<> App::start_xds() {
   }
   auto options = xds_options(config_, parts_.files);
   if (!options) return base::fail(std::move(options).error());
-  xds_ = std::make_unique<xds::XdsClient>(control_, parts_.control.network, log_, base::Rng(parts_.seed + 2),
-                                          store_.names(), std::move(*options),
-                                          [this](model::MeshUpdate update) { apply(std::move(update)); }, ready);
+  xds_ = std::make_unique<xds::XdsClient>(
+      control_, parts_.control.network, log_, base::Rng(parts_.seed + 2), store_.names(), std::move(*options),
+      [this](model::MeshUpdate update) { apply(std::move(update)); }, ready);
   tasks_.spawn(xds_->run());
   return {};
 }
@@ -192,11 +192,12 @@ async::Task<void> App::answer_cert(App& app, model::Identity identity, CertAnswe
 async::Task<base::Result<>> App::start_pods() {
   co_await synced_.wait();  // a shutdown sets it too
   if (stopping_.is_set()) co_return base::Result<>{};
-  log_.info("app", "state received, starting to proxy", {Field::number("workloads", store_.view()->workload_count())});
+  log_.info("app", "state received, starting to proxy",
+            {Field::number("workloads", store_.view()->workload_count())});
   if (!config_.proxy_enabled) co_return base::Result<>{};
   if (config_.mode == config::ProxyMode::kDedicated) {
-    base::Result<> started =
-        co_await fleet_->start_pod({kDedicatedUid, *config_.dedicated_workload, nullptr, PodKind::kDedicated});
+    base::Result<> started = co_await fleet_->start_pod(
+        {kDedicatedUid, *config_.dedicated_workload, nullptr, PodKind::kDedicated});
     co_return started;
   }
   if (config_.has_self_identity()) {
@@ -210,8 +211,9 @@ async::Task<base::Result<>> App::start_pods() {
 
 void App::shut_down(std::string why) {
   if (stopping_.is_set()) return;
-  log_.info("app", "shutting down", {Field::text("reason", std::move(why)),
-                                     Field::text("deadline", base::format_duration(config_.drain_deadline))});
+  log_.info("app", "shutting down",
+            {Field::text("reason", std::move(why)),
+             Field::text("deadline", base::format_duration(config_.drain_deadline))});
   stopping_.set();
   synced_.set();
 }

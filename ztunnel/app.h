@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// App: the whole node proxy as one object (spec ztunnel section 1). One control loop: xDS, CA, admin, metrics,
-// ZDS. N data loops: everything that touches a connection, and the readiness answer.
+// App: the whole node proxy as one object (spec ztunnel section 1). One control loop: xDS, CA, admin,
+// metrics, ZDS. N data loops: everything that touches a connection, and the readiness answer.
 //
 // Made on one thread before the loops run, destroyed after they have stopped. `run` lives on the
 // control loop. With all places on one loop it runs in a simulation.
@@ -73,7 +73,8 @@ class App {
   // Takes over what the xDS client has counted, before a scrape.
   void export_xds();
   CertRequest cert_request(async::Loop& loop);
-  static async::Task<void> answer_cert(App& app, model::Identity identity, CertAnswer answer, async::Loop& loop);
+  static async::Task<void> answer_cert(App& app, model::Identity identity, CertAnswer answer,
+                                       async::Loop& loop);
   static async::Task<void> watch_xds(App& app);
   async::Task<void> drain();
 

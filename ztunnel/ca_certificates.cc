@@ -22,7 +22,8 @@ class NoCa final : public ca::CertFetcher {
 
 class StoredCertificates final : public Certificates {
  public:
-  StoredCertificates(async::Loop& loop, base::Log& log, base::Rng rng, std::unique_ptr<ca::CertFetcher> fetcher)
+  StoredCertificates(async::Loop& loop, base::Log& log, base::Rng rng,
+                     std::unique_ptr<ca::CertFetcher> fetcher)
       : fetcher_(std::move(fetcher)), store_(loop, log, rng, *fetcher_) {}
 
   async::Task<base::Result<wire::TlsIdentityRef>> get(model::Identity identity) override {
@@ -36,7 +37,8 @@ class StoredCertificates final : public Certificates {
       if (row.certificate) {
         rows.push_back(certificate_row(row.identity, *row.certificate));
       } else {
-        rows.push_back({row.identity.to_string(), row.error ? "Unavailable: " + *row.error : "Initializing", {}, {}});
+        rows.push_back(
+            {row.identity.to_string(), row.error ? "Unavailable: " + *row.error : "Initializing", {}, {}});
       }
     }
     return rows;
@@ -70,7 +72,8 @@ base::Result<std::unique_ptr<Certificates>> CaCertificates::make(async::Loop& lo
     options.impersonate = config.mode == config::ProxyMode::kShared;
     fetcher = std::make_unique<ca::CaClient>(loop, network, std::move(options));
   }
-  return std::unique_ptr<Certificates>(std::make_unique<StoredCertificates>(loop, log, rng, std::move(fetcher)));
+  return std::unique_ptr<Certificates>(
+      std::make_unique<StoredCertificates>(loop, log, rng, std::move(fetcher)));
 }
 
 }  // namespace culvert::ztunnel

@@ -15,8 +15,9 @@ namespace culvert::ztunnel {
 class CaCertificates {
  public:
   // An empty CA_ADDRESS gives a source that refuses every identity, in words.
-  static base::Result<std::unique_ptr<Certificates>> make(async::Loop& loop, io::Network& network, base::Log& log,
-                                                          base::Rng rng, const config::ZtunnelConfig& config,
+  static base::Result<std::unique_ptr<Certificates>> make(async::Loop& loop, io::Network& network,
+                                                          base::Log& log, base::Rng rng,
+                                                          const config::ZtunnelConfig& config,
                                                           const config::FileReader& files);
 };
 

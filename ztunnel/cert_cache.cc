@@ -47,7 +47,8 @@ async::Task<base::Result<TlsIdentityRef>> CertCache::get(model::Identity identit
   }
   if (entry->current && loop_.wall_now() < entry->current->leaf().not_after) co_return entry->current;
   if (entry->failure) co_return base::fail(*entry->failure);
-  co_return base::fail(base::Code::kUnavailable, "the certificate of " + identity.to_string() + " has expired");
+  co_return base::fail(base::Code::kUnavailable,
+                       "the certificate of " + identity.to_string() + " has expired");
 }
 
 }  // namespace culvert::ztunnel

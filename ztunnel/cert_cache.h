@@ -42,7 +42,7 @@ class CertCache {
     std::optional<base::Error> failure;  // of the last request; only kept until the next one
     bool asking = false;
     base::TimePoint asked_at{};
-    async::Event answered;               // pulsed by every answer
+    async::Event answered;  // pulsed by every answer
   };
   static constexpr base::Duration kAskAgain = std::chrono::seconds(1);
   // Identities nobody has asked for lately are dropped above this.

@@ -33,7 +33,8 @@ class Certificates {
 // FAKE_CA=true.
 class OwnCertificates final : public Certificates {
  public:
-  static base::Result<std::unique_ptr<OwnCertificates>> make(const async::Loop& loop, base::Duration lifetime);
+  static base::Result<std::unique_ptr<OwnCertificates>> make(const async::Loop& loop,
+                                                             base::Duration lifetime);
   async::Task<base::Result<wire::TlsIdentityRef>> get(model::Identity identity) override;
   void warm(const model::Identity&) override {}
   void forget(const model::Identity& identity) override { made_.erase(identity); }

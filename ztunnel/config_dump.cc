@@ -328,12 +328,13 @@ std::string config_dump(const DumpInput& input) {
   out["services"] = std::move(services);
   out["policies"] = std::move(policies);
   out["stagedServices"] = Json::object();
-  out["staticConfig"] = {{"workloads", Json::array()}, {"policies", Json::array()}, {"services", Json::array()}};
+  out["staticConfig"] = {
+      {"workloads", Json::array()}, {"policies", Json::array()}, {"services", Json::array()}};
   out["certificates"] = std::move(certificates);
   out["config"] = config_json(input.config);
-  out["version"] = {{"version", kVersion},         {"gitRevision", "unknown"},
-                    {"rustVersion", "none"},       {"buildProfile", "release"},
-                    {"buildStatus", "Clean"},      {"istioVersion", input.config.istio_version},
+  out["version"] = {{"version", kVersion},          {"gitRevision", "unknown"},
+                    {"rustVersion", "none"},        {"buildProfile", "release"},
+                    {"buildStatus", "Clean"},       {"istioVersion", input.config.istio_version},
                     {"cryptoProvider", "boringssl"}};
   if (input.config.mode == config::ProxyMode::kShared) out["workloadState"] = pods_json(input);
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -36,7 +36,7 @@ struct DumpInput {
   const config::ZtunnelConfig& config;
   const model::MeshView& view;
   std::vector<CertificateRow> certificates;
-  std::vector<PodRow> pods;                         // shared mode
+  std::vector<PodRow> pods;                          // shared mode
   std::vector<observe::ConnTable::Row> connections;  // of every data loop
 };
 

@@ -6,9 +6,9 @@
 namespace culvert::ztunnel {
 
 OpenSocket::OpenSocket(Worker& worker, observe::Reporter reporter)
-    : cell_(worker.metrics().cell(observe::families::tcp_sockets_open(),
-                                  reporter == observe::Reporter::kSource ? "reporter=\"source\""
-                                                                         : "reporter=\"destination\"")) {
+    : cell_(worker.metrics().cell(
+          observe::families::tcp_sockets_open(),
+          reporter == observe::Reporter::kSource ? "reporter=\"source\"" : "reporter=\"destination\"")) {
   cell_.add();
 }
 
@@ -56,25 +56,25 @@ observe::PartyLabels party_of(const hbone::Baggage& baggage) {
 void log_verdict(Worker& worker, const decide::Verdict& verdict, const decide::ConnectionFacts& facts) {
   base::Level level = worker.config().authz_info_logging ? base::Level::kInfo : base::Level::kDebug;
   for (const std::string& unknown : verdict.unknown) {
-    worker.log().warn("access", "a policy the workload names is not known",
-                      {base::Field::text("policy", unknown),
-                       base::Field::bare("dst.addr", facts.destination.to_string())});
+    worker.log().warn(
+        "access", "a policy the workload names is not known",
+        {base::Field::text("policy", unknown), base::Field::bare("dst.addr", facts.destination.to_string())});
   }
   if (!worker.log().enabled(level, "authz")) return;
   std::string source = facts.source ? facts.source->to_string() : std::string("none");
   for (const decide::DryRunNote& note : verdict.dry_run) {
-    worker.log().write(level, "authz", "dry run: a policy would have decided",
-                       {base::Field::text("policy", note.policy),
-                        base::Field::text("action", std::string(model::to_string(note.action))),
-                        base::Field::bare("src.ip", facts.source_ip.to_string()),
-                        base::Field::text("src.identity", source),
-                        base::Field::bare("dst.addr", facts.destination.to_string())});
+    worker.log().write(
+        level, "authz", "dry run: a policy would have decided",
+        {base::Field::text("policy", note.policy),
+         base::Field::text("action", std::string(model::to_string(note.action))),
+         base::Field::bare("src.ip", facts.source_ip.to_string()), base::Field::text("src.identity", source),
+         base::Field::bare("dst.addr", facts.destination.to_string())});
   }
-  worker.log().write(level, "authz", verdict.allowed() ? "allowed" : "denied",
-                     {base::Field::text("reason", verdict.reason()), base::Field::text("policy", verdict.policy),
-                      base::Field::bare("src.ip", facts.source_ip.to_string()),
-                      base::Field::text("src.identity", source),
-                      base::Field::bare("dst.addr", facts.destination.to_string())});
+  worker.log().write(
+      level, "authz", verdict.allowed() ? "allowed" : "denied",
+      {base::Field::text("reason", verdict.reason()), base::Field::text("policy", verdict.policy),
+       base::Field::bare("src.ip", facts.source_ip.to_string()), base::Field::text("src.identity", source),
+       base::Field::bare("dst.addr", facts.destination.to_string())});
 }
 
 }  // namespace culvert::ztunnel

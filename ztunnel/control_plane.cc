@@ -11,7 +11,8 @@ using base::Code;
 
 base::Result<HostAndPort> parse_https_url(std::string_view url, std::string_view variable) {
   auto bad = [&](std::string_view why) {
-    return base::fail(Code::kInvalid, std::string(variable) + "=\"" + std::string(url) + "\": " + std::string(why));
+    return base::fail(Code::kInvalid,
+                      std::string(variable) + "=\"" + std::string(url) + "\": " + std::string(why));
   };
   constexpr std::string_view kScheme = "https://";
   if (!url.starts_with(kScheme)) return bad("only https:// is spoken");

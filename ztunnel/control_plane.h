@@ -25,6 +25,7 @@ std::function<base::Result<std::string>()> roots_reader(std::string source, conf
 // error.
 std::function<base::Result<std::string>()> token_reader(std::string source, config::FileReader files);
 
-base::Result<xds::XdsClientOptions> xds_options(const config::ZtunnelConfig& config, const config::FileReader& files);
+base::Result<xds::XdsClientOptions> xds_options(const config::ZtunnelConfig& config,
+                                                const config::FileReader& files);
 
 }  // namespace culvert::ztunnel

@@ -45,7 +45,8 @@ Fleet::Fleet(async::Loop& control, observe::MetricsShard& metrics, std::vector<W
 
 async::Task<base::Result<>> Fleet::start_pod(PodInfo pod) {
   started_.insert(pod.uid);
-  auto gather = ask_all<base::Result<>>(control_, workers_, [pod](Worker& worker) { return worker.start_pod(pod); });
+  auto gather =
+      ask_all<base::Result<>>(control_, workers_, [pod](Worker& worker) { return worker.start_pod(pod); });
   co_await gather->done.wait();
   for (base::Result<>& answer : gather->answers) {
     if (!answer) co_return base::fail(std::move(answer).error());

@@ -41,7 +41,7 @@ class Fleet final : public PodStarter {
   std::vector<Worker*> workers_;
   std::set<std::string> started_;  // also those whose start is under way or has failed in part
   size_t stopping_ = 0;
-  async::Event settled_;           // set while no worker has an ending pod
+  async::Event settled_;  // set while no worker has an ending pod
 };
 
 }  // namespace culvert::ztunnel

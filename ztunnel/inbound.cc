@@ -47,9 +47,9 @@ class InboundTunnel final : public hbone::TunnelHandler {
 };
 
 bool same_text(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](unsigned char x, unsigned char y) {
-           return std::tolower(x) == std::tolower(y);
-         });
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 void InboundTunnel::refuse(hbone::ServerStream& stream, uint16_t status, const std::string& why) {
@@ -119,7 +119,8 @@ observe::ConnFacts InboundTunnel::facts_of(const Accepted& accepted) const {
 }
 
 // Section 4.3.
-async::Task<base::Result<std::unique_ptr<io::ByteStream>>> InboundTunnel::dial_app(decide::Admission admission) {
+async::Task<base::Result<std::unique_ptr<io::ByteStream>>> InboundTunnel::dial_app(
+    decide::Admission admission) {
   Worker& worker = pod_.worker();
   io::DialOptions options = pod_.dial_options();
   base::SocketAddr target = admission.app;
@@ -152,8 +153,9 @@ async::Task<void> InboundTunnel::carry(hbone::ServerStream& stream, Accepted acc
   log_verdict(worker, verdict, facts);
   if (!verdict.allowed()) {
     stream.reject(401);
-    record.close(base::Error(base::Code::kDenied, "connection closed due to policy rejection: " + verdict.reason()),
-                 Flag::kDeny);
+    record.close(
+        base::Error(base::Code::kDenied, "connection closed due to policy rejection: " + verdict.reason()),
+        Flag::kDeny);
     co_return;
   }
   base::Result<std::unique_ptr<io::ByteStream>> app =
@@ -181,7 +183,8 @@ base::Result<model::Identity> identify(const wire::PeerInfo& peer) {
 }
 
 // Some SPIFFE name of the peer must lie in our own trust domain (section 3.1).
-conn::TlsServerOptions server_options(PodProxy& pod, TlsIdentityRef certificate, const std::string& trust_domain) {
+conn::TlsServerOptions server_options(PodProxy& pod, TlsIdentityRef certificate,
+                                      const std::string& trust_domain) {
   conn::TlsServerOptions options;
   options.identity = std::move(certificate);
   options.tls.tls12 = pod.worker().config().tls12_enabled;
@@ -216,7 +219,8 @@ async::Task<void> serve_tunnel(PodProxy& pod, io::Accepted accepted) {
     refuse(certificate.error().wrap("identity error"));
     co_return;
   }
-  conn::TlsServerOptions options = server_options(pod, std::move(*certificate), (*workload)->trust_domain.str());
+  conn::TlsServerOptions options =
+      server_options(pod, std::move(*certificate), (*workload)->trust_domain.str());
   base::Result<std::unique_ptr<conn::TlsStream>> tls =
       co_await conn::tls_accept(worker.loop(), std::move(accepted.stream), std::move(options), deadline);
   if (!tls) {
@@ -238,8 +242,9 @@ async::Task<void> serve_tunnel(PodProxy& pod, io::Accepted accepted) {
   PodProxy::Serving serving(pod, server);
   base::Result<> ended = co_await server.run();
   if (!ended) {
-    worker.log().debug("inbound", "tunnel ended", {base::Field::bare("src.addr", peer.to_string()),
-                                                   base::Field::text("reason", ended.error().message())});
+    worker.log().debug("inbound", "tunnel ended",
+                       {base::Field::bare("src.addr", peer.to_string()),
+                        base::Field::text("reason", ended.error().message())});
   }
 }
 

@@ -14,9 +14,15 @@ using base::Field;
 bool breaks_protocol(const base::Error& error) { return error.code() == base::Code::kProtocol; }
 }  // namespace
 
-InpodClient::InpodClient(async::Loop& loop, io::Network& network, base::Log& log, observe::MetricsShard& metrics,
-                         base::Rng rng, std::string path, PodStarter& pods)
-    : loop_(loop), network_(network), log_(log), metrics_(metrics), rng_(rng), path_(std::move(path)), pods_(pods) {
+InpodClient::InpodClient(async::Loop& loop, io::Network& network, base::Log& log,
+                         observe::MetricsShard& metrics, base::Rng rng, std::string path, PodStarter& pods)
+    : loop_(loop),
+      network_(network),
+      log_(log),
+      metrics_(metrics),
+      rng_(rng),
+      path_(std::move(path)),
+      pods_(pods) {
   changed();
 }
 
@@ -41,10 +47,12 @@ async::Task<void> InpodClient::run() {
       state_.disconnected();
       changed();
       std::string why = ended ? "the node agent closed the connection" : ended.error().message();
-      log_.warn(kTarget, "disconnected from the node agent; the pods keep running", {Field::text("reason", why)});
+      log_.warn(kTarget, "disconnected from the node agent; the pods keep running",
+                {Field::text("reason", why)});
     } else if (socket.error().message() != last_failure) {
       last_failure = socket.error().message();
-      log_.warn(kTarget, "cannot connect to the node agent; trying again", {Field::text("error", last_failure)});
+      log_.warn(kTarget, "cannot connect to the node agent; trying again",
+                {Field::text("error", last_failure)});
     }
     double jitter = 0.8 + 0.4 * rng_.unit();
     auto pause = std::chrono::duration_cast<base::Duration>(backoff * jitter);
@@ -79,7 +87,8 @@ async::Task<base::Result<>> InpodClient::converse(io::PacketSocket& socket) {
       outcome = base::fail(std::move(message).error().wrap("failure to read message "));
     }
     changed();
-    std::string answer = encode_zds_ack(outcome ? std::string_view{} : std::string_view(outcome.error().message()));
+    std::string answer =
+        encode_zds_ack(outcome ? std::string_view{} : std::string_view(outcome.error().message()));
     base::Result<> sent = co_await io::send(socket, std::move(answer), -1);
     if (!sent) co_return base::fail(std::move(sent).error().wrap("answer the node agent"));
     if (!outcome && breaks_protocol(outcome.error())) {
@@ -96,7 +105,8 @@ async::Task<base::Result<>> InpodClient::handle(ZdsMessage message) {
   if (auto* keep = std::get_if<ZdsKeep>(&message)) co_return state_.keep(keep->uid);
   if (auto* del = std::get_if<ZdsDel>(&message)) {
     log_.info(kTarget, "pod removed", {Field::text("uid", del->uid)});
-    if (state_.del(del->uid)) pods_.stop_pod(del->uid, async::DrainMode::kImmediate, async::Deadline::at(loop_.now()));
+    if (state_.del(del->uid))
+      pods_.stop_pod(del->uid, async::DrainMode::kImmediate, async::Deadline::at(loop_.now()));
     co_return base::Result<>{};
   }
   base::Result<std::vector<std::string>> gone = state_.snapshot_sent();
@@ -112,7 +122,8 @@ async::Task<base::Result<>> InpodClient::handle(ZdsMessage message) {
 async::Task<base::Result<>> InpodClient::handle_add(ZdsAdd add) {
   PodInfo pod{std::move(add.uid), std::move(add.name), nullptr, PodKind::kPod};
   base::Result<io::NetNsRef> netns = network_.adopt_netns(std::move(add.netns));
-  if (!netns) co_return base::fail(std::move(netns).error().wrap("failure to start proxy : network namespace"));
+  if (!netns)
+    co_return base::fail(std::move(netns).error().wrap("failure to start proxy : network namespace"));
   pod.netns = std::move(*netns);
   ZdsState::AddAction action = state_.add(pod);
   if (action == ZdsState::AddAction::kNothing) co_return base::Result<>{};
@@ -139,7 +150,8 @@ async::Task<base::Result<>> InpodClient::start(PodInfo pod) {
   base::Error error = std::move(started).error().wrap("failure to start proxy ");
   state_.failed(pod, error.message());
   log_.warn(kTarget, "pod is pending; its proxy is tried again every 5 s",
-            {Field::text("uid", pod.uid), Field::text("name", pod.name.name), Field::text("error", error.message())});
+            {Field::text("uid", pod.uid), Field::text("name", pod.name.name),
+             Field::text("error", error.message())});
   co_return base::fail(std::move(error));
 }
 

@@ -18,7 +18,8 @@ class LiveConnections {
  public:
   class Entry {
    public:
-    Entry(LiveConnections& owner, StopSignal& signal, decide::ConnectionFacts facts, model::WorkloadRef destination);
+    Entry(LiveConnections& owner, StopSignal& signal, decide::ConnectionFacts facts,
+          model::WorkloadRef destination);
     ~Entry();
     Entry(const Entry&) = delete;
     Entry& operator=(const Entry&) = delete;

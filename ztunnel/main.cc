@@ -21,13 +21,8 @@ struct Place {
   std::unique_ptr<uv::UvNetwork> network;
 };
 
-int refuse(const base::Error& error) { return std::fprintf(stderr, "ztunnel: %s\n", error.message().c_str()), 1; }
-
-async::Task<void> run(ztunnel::App& app, base::Log& log, int& status) {
-  base::Result<> ended = co_await app.run();
-  status = ended ? 0 : 1;
-  if (!ended) log.error("app", "cannot start", {base::Field::text("error", ended.error().message())});
-  ztunnel::finish_waiting();
+int refuse(const base::Error& error) {
+  return std::fprintf(stderr, "ztunnel: %s\n", error.message().c_str()), 1;
 }
 
 int proxy(char** environment) {
@@ -49,10 +44,14 @@ int proxy(char** environment) {
   }
   uv::UvLoop& control = places.front().thread.loop();
   int status = 0;
-  ztunnel::App app(std::move(*config), {{control, *places.front().network}, std::move(data), **log,
-                                        config::read_file_from_disk, ztunnel::random_seed(), nullptr});
+  ztunnel::App app(std::move(*config), {{control, *places.front().network},
+                                        std::move(data),
+                                        **log,
+                                        config::read_file_from_disk,
+                                        ztunnel::random_seed(),
+                                        nullptr});
   async::Scope tasks(control);
-  control.post([&] { tasks.spawn(run(app, **log, status)); });
+  control.post([&] { tasks.spawn(ztunnel::run_to_end(app, **log, status)); });
   for (Place& place : places) place.thread.start(&place == &places.front() ? "control" : "data");
   ztunnel::wait_for_signals([&](const char* name) { control.post([&app, name] { app.shut_down(name); }); });
   for (Place& place : places) place.thread.join();

@@ -52,7 +52,8 @@ async::Task<base::Result<decide::Plan>> make_plan(PodProxy& pod, model::Workload
   observe::append_label(labels, "hostname", plan->resolve);
   worker.metrics().cell(observe::families::on_demand_dns(), labels).add();
   async::Deadline deadline = async::Deadline::in(worker.loop(), worker.config().connect_timeout);
-  base::Result<std::vector<base::IpAddr>> addresses = co_await worker.network().resolve(plan->resolve, deadline);
+  base::Result<std::vector<base::IpAddr>> addresses =
+      co_await worker.network().resolve(plan->resolve, deadline);
   if (!addresses) co_return base::fail(std::move(addresses).error().wrap("resolve " + plan->resolve));
   base::Result<base::IpAddr> chosen = decide::pick_resolved(*addresses, target.ip, worker.rng());
   if (!chosen) co_return base::fail(std::move(chosen).error().wrap("resolve " + plan->resolve));
@@ -82,7 +83,8 @@ async::Task<void> through_tunnel(PodProxy& pod, io::Accepted& accepted, const mo
     co_return;
   }
   if (tunnel->status() != 200) {
-    record.close(base::Error(base::Code::kRefused, "http status: " + std::to_string(tunnel->status())), Flag::kConnect);
+    record.close(base::Error(base::Code::kRefused, "http status: " + std::to_string(tunnel->status())),
+                 Flag::kConnect);
     co_return;
   }
   co_await relay_and_close(worker, record, signal, *accepted.stream, tunnel->stream());

@@ -58,8 +58,9 @@ async::Task<void> serve_passthrough(PodProxy& pod, io::Accepted accepted) {
   decide::Verdict verdict = decide::authorize(*worker.view(), **local, facts);
   log_verdict(worker, verdict, facts);
   if (!verdict.allowed()) {
-    record.close(base::Error(base::Code::kDenied, "connection closed due to policy rejection: " + verdict.reason()),
-                 Flag::kDeny);
+    record.close(
+        base::Error(base::Code::kDenied, "connection closed due to policy rejection: " + verdict.reason()),
+        Flag::kDeny);
     co_return;
   }
   io::DialOptions options = pod.dial_options();

@@ -17,9 +17,9 @@ enum class PodKind : unsigned char {
 };
 
 struct PodInfo {
-  std::string uid;             // of the Kubernetes pod; a fixed name for kDedicated and kSelf
+  std::string uid;  // of the Kubernetes pod; a fixed name for kDedicated and kSelf
   config::WorkloadName name;
-  io::NetNsRef netns;          // null: our own
+  io::NetNsRef netns;  // null: our own
   PodKind kind = PodKind::kPod;
 };
 

@@ -40,11 +40,12 @@ PodProxy::PodProxy(Worker& worker, PodInfo info)
     : worker_(worker),
       info_(std::move(info)),
       drain_(worker.loop()),
-      dialer_(worker.loop(), worker.network(), [this] { return dial_options(); },
-              [this](model::Identity identity, async::Deadline deadline) {
-                return worker_.certificates().get(std::move(identity), deadline);
-              },
-              client_settings(worker.config())),
+      dialer_(
+          worker.loop(), worker.network(), [this] { return dial_options(); },
+          [this](model::Identity identity, async::Deadline deadline) {
+            return worker_.certificates().get(std::move(identity), deadline);
+          },
+          client_settings(worker.config())),
       pool_(worker.loop(), dialer_, pool_options(worker.config())),
       connections_(worker.loop()),
       acceptors_(worker.loop()) {}
@@ -76,7 +77,8 @@ io::DialOptions PodProxy::dial_options() const {
   options.netns = info_.netns;
   if (info_.kind != PodKind::kSelf) options.mark = config.packet_mark;
   if (config.keepalive_enabled) {
-    options.keepalive = io::Keepalive{config.keepalive_time, config.keepalive_interval, config.keepalive_retries};
+    options.keepalive =
+        io::Keepalive{config.keepalive_time, config.keepalive_interval, config.keepalive_retries};
     if (config.user_timeout_enabled) {
       options.user_timeout = config.keepalive_time + config.keepalive_retries * config.keepalive_interval;
     }

@@ -55,7 +55,8 @@ class LoopServers {
                      conn::HttpHandler handler) {
     auto listener = local ? network_.listen({*local, port}, {}) : listen_anywhere(network_, ipv6, port, {});
     if (!listener) return base::fail(std::move(listener).error().wrap(what));
-    servers_.push_back(std::make_unique<conn::HttpServer>(loop_, std::move(*listener), std::move(handler), log_));
+    servers_.push_back(
+        std::make_unique<conn::HttpServer>(loop_, std::move(*listener), std::move(handler), log_));
     tasks_.spawn(servers_.back()->run());
     return {};
   }
@@ -115,16 +116,22 @@ class Servers::Impl {
  private:
   base::Result<> start_readiness(async::Loop& data, io::Network& network) {
     on_data_ = std::make_unique<LoopServers>(data, network, log_);
-    return on_data_->add("readiness", std::nullopt, config_.ipv6_enabled, config_.readiness_port,
-                         [&pages = pages_](conn::HttpRequest request) { return serve_readiness(pages, std::move(request)); });
+    return on_data_->add(
+        "readiness", std::nullopt, config_.ipv6_enabled, config_.readiness_port,
+        [&pages = pages_](conn::HttpRequest request) { return serve_readiness(pages, std::move(request)); });
   }
-  static async::Task<void> stop_readiness(Impl& self, std::shared_ptr<async::Event> stopped, async::Loop& control) {
+  static async::Task<void> stop_readiness(Impl& self, std::shared_ptr<async::Event> stopped,
+                                          async::Loop& control) {
     if (self.on_data_) co_await self.on_data_->stop();
     control.post([stopped] { stopped->set(); });
   }
   base::Result<> start_control() {
-    auto admin = [&pages = pages_](conn::HttpRequest request) { return serve_admin(pages, std::move(request)); };
-    auto stats = [&pages = pages_](conn::HttpRequest request) { return serve_stats(pages, std::move(request)); };
+    auto admin = [&pages = pages_](conn::HttpRequest request) {
+      return serve_admin(pages, std::move(request));
+    };
+    auto stats = [&pages = pages_](conn::HttpRequest request) {
+      return serve_stats(pages, std::move(request));
+    };
     CULVERT_TRY(on_control_->add("admin", base::IpAddr::loopback_v4(), false, config_.admin_port, admin));
     if (config_.ipv6_enabled) {
       auto v6 = on_control_->add("admin", base::IpAddr::loopback_v6(), true, config_.admin_port, admin);
@@ -148,8 +155,8 @@ Servers::Servers(const config::ZtunnelConfig& config, base::Log& log, AppPages& 
     : impl_(std::make_unique<Impl>(config, log, pages)) {}
 Servers::~Servers() = default;
 
-async::Task<base::Result<>> Servers::start(async::Loop& control, io::Network& control_network, async::Loop& data,
-                                           io::Network& data_network) {
+async::Task<base::Result<>> Servers::start(async::Loop& control, io::Network& control_network,
+                                           async::Loop& data, io::Network& data_network) {
   return impl_->start(control, control_network, data, data_network);
 }
 async::Task<void> Servers::stop() { return impl_->stop(); }

@@ -40,7 +40,8 @@ class StopSignal {
 template <class T>
 class StopAwaiter final : private async::Job {
  public:
-  StopAwaiter(StopSignal& signal, async::Task<base::Result<T>> task) : signal_(signal), task_(std::move(task)) {}
+  StopAwaiter(StopSignal& signal, async::Task<base::Result<T>> task)
+      : signal_(signal), task_(std::move(task)) {}
   ~StopAwaiter() override { detach(); }
   bool await_ready() const { return signal_.stopped(); }
   bool await_suspend(std::coroutine_handle<> parent) {

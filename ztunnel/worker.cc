@@ -61,12 +61,13 @@ void Worker::set_view(model::ViewRef view, bool policies_changed) {
 async::Task<base::Result<model::WorkloadRef>> Worker::local_workload(config::WorkloadName name,
                                                                      async::Deadline deadline) {
   for (;;) {
-    if (auto workload = view_->local_workload(name.namespace_, name.name, name.service_account)) co_return workload;
+    if (auto workload = view_->local_workload(name.namespace_, name.name, name.service_account))
+      co_return workload;
     bool changed = co_await view_changed_.wait(deadline);
     if (!changed) {
       co_return base::fail(base::Code::kNotFound, "failed to fetch information about local workload " +
-                                                      name.namespace_ + "/" + name.name + " (service account " +
-                                                      name.service_account + ")");
+                                                      name.namespace_ + "/" + name.name +
+                                                      " (service account " + name.service_account + ")");
     }
   }
 }

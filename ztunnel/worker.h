@@ -41,7 +41,8 @@ class Worker {
   // Binds the pod's listeners and serves them. An error leaves nothing behind.
   base::Result<> start_pod(PodInfo info);
   // `done` is called once the pod's last task has ended; at once for an unknown uid.
-  void stop_pod(const std::string& uid, async::DrainMode mode, async::Deadline deadline, std::function<void()> done);
+  void stop_pod(const std::string& uid, async::DrainMode mode, async::Deadline deadline,
+                std::function<void()> done);
   void set_view(model::ViewRef view, bool policies_changed);
   void forget_identity(const model::Identity& identity) { certificates_.forget(identity); }
 
@@ -61,7 +62,8 @@ class Worker {
   size_t pod_count() const { return pods_.size(); }
   // The pod's own workload, by what the node agent says about it, never by address; waits for the
   // control plane to deliver it (section 2.1 step 4). Trust domain and all.
-  async::Task<base::Result<model::WorkloadRef>> local_workload(config::WorkloadName name, async::Deadline deadline);
+  async::Task<base::Result<model::WorkloadRef>> local_workload(config::WorkloadName name,
+                                                               async::Deadline deadline);
 
  private:
   static async::Task<void> end_pod(Worker& worker, std::unique_ptr<PodProxy> pod, async::DrainMode mode,

@@ -5,8 +5,8 @@
 //
 // | message, state              | effect                                             | answer            |
 // |-----------------------------|----------------------------------------------------|-------------------|
-// | Add, uid not running        | start                                              | ack, nack if it failed |
-// | Add, same namespace         | nothing                                            | ack               |
+// | Add, uid not running        | start                                              | ack, nack if it failed
+// | | Add, same namespace         | nothing                                            | ack               |
 // | Add, other namespace        | stop the old one at once, start                    | ack or nack       |
 // | Add, start failed           | pending with its namespace; tried again every 5 s  | nack              |
 // | Keep before the snapshot    | counts for the snapshot                            | ack               |

@@ -61,7 +61,8 @@ base::Result<std::optional<uint64_t>> Environment::number(std::string_view name,
   return std::optional<uint64_t>(number);
 }
 
-base::Result<uint64_t> Environment::number_or(std::string_view name, uint64_t fallback, uint64_t limit) const {
+base::Result<uint64_t> Environment::number_or(std::string_view name, uint64_t fallback,
+                                              uint64_t limit) const {
   auto value = number(name, limit);
   if (!value) return base::fail(std::move(value).error());
   return value->value_or(fallback);

@@ -100,16 +100,19 @@ Result<std::optional<unsigned>> cpu_quantity(const Environment& env, std::string
   double value = 0;
   auto [at, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc{} || at != digits.data() + digits.size() || value < 0 || value > 1e6) {
-    return base::fail(Code::kInvalid,
-                      fmt::format("{}=\"{}\" is not a CPU quantity (for example 2, 1.5 or 500m)", name, *text));
+    return base::fail(
+        Code::kInvalid,
+        fmt::format("{}=\"{}\" is not a CPU quantity (for example 2, 1.5 or 500m)", name, *text));
   }
   return std::optional<unsigned>(static_cast<unsigned>(std::ceil(value * scale)));
 }
 
-Result<unsigned> worker_threads(const Environment& env, std::optional<unsigned> concurrency, unsigned machine) {
+Result<unsigned> worker_threads(const Environment& env, std::optional<unsigned> concurrency,
+                                unsigned machine) {
   auto bad = [&](std::string_view text) {
     return base::fail(Code::kInvalid, fmt::format("ZTUNNEL_WORKER_THREADS=\"{}\" must be a number, 0 for all "
-                                                  "CPUs, or a percentage such as 25%", text));
+                                                  "CPUs, or a percentage such as 25%",
+                                                  text));
   };
   auto limit = cpu_quantity(env, "ZTUNNEL_RESOURCE_CPU_LIMIT");
   if (!limit) return base::fail(std::move(limit).error());
@@ -143,9 +146,11 @@ Result<WorkloadName> parse_workload_name(std::string_view text) {
   size_t second = first == std::string_view::npos ? first : text.find('/', first + 1);
   if (second == std::string_view::npos || text.find('/', second + 1) != std::string_view::npos) {
     return base::fail(Code::kInvalid, fmt::format("PROXY_WORKLOAD_INFO=\"{}\" must be "
-                                                  "namespace/name/serviceaccount", text));
+                                                  "namespace/name/serviceaccount",
+                                                  text));
   }
-  return WorkloadName{std::string(text.substr(0, first)), std::string(text.substr(first + 1, second - first - 1)),
+  return WorkloadName{std::string(text.substr(0, first)),
+                      std::string(text.substr(first + 1, second - first - 1)),
                       std::string(text.substr(second + 1))};
 }
 
@@ -187,7 +192,8 @@ Result<> read_mode(ZtunnelConfig& config, const Environment& env) {
     if (!name) return base::fail(std::move(name).error());
     config.dedicated_workload = std::move(*name);
   } else if (!shared) {
-    return base::fail(Code::kInvalid, "PROXY_MODE=dedicated needs PROXY_WORKLOAD_INFO=namespace/name/serviceaccount");
+    return base::fail(Code::kInvalid,
+                      "PROXY_MODE=dedicated needs PROXY_WORKLOAD_INFO=namespace/name/serviceaccount");
   }
   CULVERT_TRY(take(config.readiness_port, env.number_or("CULVERT_READINESS_PORT", kReadinessPort, 65535)));
   return take(config.packet_mark, env.number_or("PACKET_MARK", shared ? 1337 : 0, UINT32_MAX));
@@ -249,7 +255,8 @@ Result<> read_sockets(ZtunnelConfig& config, const Environment& env) {
   CULVERT_TRY(take(config.keepalive_interval, env.duration("KEEPALIVE_INTERVAL", config.keepalive_interval)));
   CULVERT_TRY(take(config.keepalive_retries, env.number_or("KEEPALIVE_RETRIES", 9, 127)));
   CULVERT_TRY(take(config.user_timeout_enabled, env.boolean("USER_TIMEOUT_ENABLED", false)));
-  CULVERT_TRY(take(config.handshake_timeout, env.duration("CULVERT_HANDSHAKE_TIMEOUT", config.handshake_timeout)));
+  CULVERT_TRY(
+      take(config.handshake_timeout, env.duration("CULVERT_HANDSHAKE_TIMEOUT", config.handshake_timeout)));
   CULVERT_TRY(take(config.connect_timeout, env.duration("CULVERT_CONNECT_TIMEOUT", config.connect_timeout)));
   return take(config.localhost_app_tunnel, env.boolean("LOCALHOST_APP_TUNNEL", true));
 }
@@ -258,18 +265,22 @@ Result<> read_tunnels(ZtunnelConfig& config, const Environment& env) {
   constexpr uint64_t kWindowMax = 0x7fffffff;
   CULVERT_TRY(take(config.http2_stream_window,
                    env.number_or("HTTP2_STREAM_WINDOW_SIZE", config.http2_stream_window, kWindowMax)));
-  CULVERT_TRY(take(config.http2_connection_window,
-                   env.number_or("HTTP2_CONNECTION_WINDOW_SIZE", config.http2_connection_window, kWindowMax)));
-  CULVERT_TRY(take(config.http2_frame_size, env.number_or("HTTP2_FRAME_SIZE", config.http2_frame_size, 0xffffff)));
+  CULVERT_TRY(
+      take(config.http2_connection_window,
+           env.number_or("HTTP2_CONNECTION_WINDOW_SIZE", config.http2_connection_window, kWindowMax)));
+  CULVERT_TRY(
+      take(config.http2_frame_size, env.number_or("HTTP2_FRAME_SIZE", config.http2_frame_size, 0xffffff)));
   if (config.http2_frame_size < 16384) {
-    return base::fail(Code::kInvalid, fmt::format("HTTP2_FRAME_SIZE={} is below 16384, the least HTTP/2 allows",
-                                                  config.http2_frame_size));
+    return base::fail(
+        Code::kInvalid,
+        fmt::format("HTTP2_FRAME_SIZE={} is below 16384, the least HTTP/2 allows", config.http2_frame_size));
   }
   CULVERT_TRY(take(config.pool_streams_max, env.number_or("POOL_MAX_STREAMS_PER_CONNECTION", 100, 65535)));
   if (config.pool_streams_max == 0) {
     return base::fail(Code::kInvalid, "POOL_MAX_STREAMS_PER_CONNECTION must be at least 1");
   }
-  CULVERT_TRY(take(config.pool_idle_release, env.duration("POOL_UNUSED_RELEASE_TIMEOUT", config.pool_idle_release)));
+  CULVERT_TRY(
+      take(config.pool_idle_release, env.duration("POOL_UNUSED_RELEASE_TIMEOUT", config.pool_idle_release)));
   CULVERT_TRY(take(config.drain_deadline, drain_deadline(env)));
   CULVERT_TRY(take(config.response_baggage, env.boolean("ENABLE_RESPONSE_BAGGAGE", true)));
   CULVERT_TRY(take(config.authz_info_logging, env.boolean("AUTHZ_POLICY_INFO_LOGGING", false)));
@@ -291,29 +302,35 @@ Result<> read_logging(ZtunnelConfig& config, const Environment& env) {
 
 Result<> check_and_note(ZtunnelConfig& config, const Environment& env) {
   std::string capture = env.get_or("ISTIO_META_DNS_CAPTURE", "true");
-  std::transform(capture.begin(), capture.end(), capture.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(capture.begin(), capture.end(), capture.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   config.dns_capture = capture == "true";
   if (!config.proxy_enabled && !config.dns_capture) {
-    return base::fail(Code::kInvalid, "ENABLE_PROXY=false and ISTIO_META_DNS_CAPTURE=false: nothing is left to run");
+    return base::fail(Code::kInvalid,
+                      "ENABLE_PROXY=false and ISTIO_META_DNS_CAPTURE=false: nothing is left to run");
   }
   if (config.xds_on_demand && config.dns_capture) {
-    return base::fail(Code::kInvalid, "XDS_ON_DEMAND=true cannot be combined with ISTIO_META_DNS_CAPTURE=true: "
-                                      "the DNS proxy needs every service");
+    return base::fail(Code::kInvalid,
+                      "XDS_ON_DEMAND=true cannot be combined with ISTIO_META_DNS_CAPTURE=true: "
+                      "the DNS proxy needs every service");
   }
   if (config.dns_capture) {
-    config.notes.push_back("ISTIO_META_DNS_CAPTURE is true, but this build has no DNS proxy: port 15053 is not "
-                           "served; keep DNS capture off in the node agent");
+    config.notes.push_back(
+        "ISTIO_META_DNS_CAPTURE is true, but this build has no DNS proxy: port 15053 is not "
+        "served; keep DNS capture off in the node agent");
   }
   bool socks = false;
   CULVERT_TRY(take(socks, env.boolean("UNSTABLE_ENABLE_SOCKS5", false)));
   if (socks) config.notes.push_back("UNSTABLE_ENABLE_SOCKS5 is true, but this build has no SOCKS5 listener");
   if (!env.get_or("CRL_PATH", "").empty()) {
-    return base::fail(Code::kUnsupported, "CRL_PATH is set, but this build cannot check revocation lists; refusing "
-                                          "to start rather than to accept revoked certificates");
+    return base::fail(Code::kUnsupported,
+                      "CRL_PATH is set, but this build cannot check revocation lists; refusing "
+                      "to start rather than to accept revoked certificates");
   }
   if (config.pqc_only) {
-    return base::fail(Code::kUnsupported, "COMPLIANCE_POLICY=pqc needs X25519MLKEM768, which this build's TLS "
-                                          "library does not have");
+    return base::fail(Code::kUnsupported,
+                      "COMPLIANCE_POLICY=pqc needs X25519MLKEM768, which this build's TLS "
+                      "library does not have");
   }
   return {};
 }

@@ -38,69 +38,69 @@ inline bool is_illegal_port(uint16_t port) {
 }
 
 struct ZtunnelConfig {
-  bool proxy_enabled = true;                  // ENABLE_PROXY
-  ProxyMode mode = ProxyMode::kShared;        // PROXY_MODE
+  bool proxy_enabled = true;                       // ENABLE_PROXY
+  ProxyMode mode = ProxyMode::kShared;             // PROXY_MODE
   std::optional<WorkloadName> dedicated_workload;  // PROXY_WORKLOAD_INFO
 
   // CULVERT_READINESS_PORT: for a second proxy beside the first in one namespace.
   uint16_t readiness_port = kReadinessPort;
-  uint16_t admin_port = 15000;                // PROXY_CONFIG proxyAdminPort
-  uint16_t stats_port = 15020;                // PROXY_CONFIG statsPort
+  uint16_t admin_port = 15000;  // PROXY_CONFIG proxyAdminPort
+  uint16_t stats_port = 15020;  // PROXY_CONFIG statsPort
 
-  std::string node_name;                      // NODE_NAME; "": every workload is local
-  std::string network;                        // NETWORK
-  std::string cluster_id = "Kubernetes";      // ISTIO_META_CLUSTER_ID, CLUSTER_ID
+  std::string node_name;                         // NODE_NAME; "": every workload is local
+  std::string network;                           // NETWORK
+  std::string cluster_id = "Kubernetes";         // ISTIO_META_CLUSTER_ID, CLUSTER_ID
   std::string cluster_domain = "cluster.local";  // CLUSTER_DOMAIN
-  std::string pod_name;                       // POD_NAME
-  std::string pod_namespace;                  // POD_NAMESPACE
-  std::string service_account;                // SERVICE_ACCOUNT
-  std::string trust_domain = "cluster.local"; // TRUST_DOMAIN
-  std::string instance_ip = "1.1.1.1";        // INSTANCE_IP
+  std::string pod_name;                          // POD_NAME
+  std::string pod_namespace;                     // POD_NAMESPACE
+  std::string service_account;                   // SERVICE_ACCOUNT
+  std::string trust_domain = "cluster.local";    // TRUST_DOMAIN
+  std::string instance_ip = "1.1.1.1";           // INSTANCE_IP
 
-  std::string xds_address;                    // XDS_ADDRESS; "": xDS is off
-  std::string ca_address;                     // CA_ADDRESS; "": no certificates can be fetched
-  std::string xds_root_ca;                    // XDS_ROOT_CA: path, PEM text or SYSTEM
-  std::string ca_root_ca;                     // CA_ROOT_CA
-  std::string alt_xds_hostname;               // ALT_XDS_HOSTNAME
-  std::string alt_ca_hostname;                // ALT_CA_HOSTNAME
-  std::string auth_token;                     // AUTH_TOKEN: path or token; "": none
+  std::string xds_address;                             // XDS_ADDRESS; "": xDS is off
+  std::string ca_address;                              // CA_ADDRESS; "": no certificates can be fetched
+  std::string xds_root_ca;                             // XDS_ROOT_CA: path, PEM text or SYSTEM
+  std::string ca_root_ca;                              // CA_ROOT_CA
+  std::string alt_xds_hostname;                        // ALT_XDS_HOSTNAME
+  std::string alt_ca_hostname;                         // ALT_CA_HOSTNAME
+  std::string auth_token;                              // AUTH_TOKEN: path or token; "": none
   base::Duration secret_ttl = std::chrono::hours(24);  // SECRET_TTL
-  bool fake_ca = false;                       // FAKE_CA
-  bool xds_on_demand = false;                 // XDS_ON_DEMAND
-  std::string local_xds_path;                 // LOCAL_XDS_PATH
-  std::string local_xds;                      // LOCAL_XDS
-  std::map<std::string, std::string> xds_headers;  // XDS_HEADER_*, keys in lower case
-  std::map<std::string, std::string> ca_headers;   // CA_HEADER_*
-  std::map<std::string, std::string> proxy_metadata;  // mesh file < PROXY_CONFIG < ISTIO_META_*
-  std::map<std::string, std::string> json_metadata;   // ISTIO_METAJSON_*, the JSON text
-  std::string istio_version = "unknown";      // ISTIO_META_ISTIO_VERSION
+  bool fake_ca = false;                                // FAKE_CA
+  bool xds_on_demand = false;                          // XDS_ON_DEMAND
+  std::string local_xds_path;                          // LOCAL_XDS_PATH
+  std::string local_xds;                               // LOCAL_XDS
+  std::map<std::string, std::string> xds_headers;      // XDS_HEADER_*, keys in lower case
+  std::map<std::string, std::string> ca_headers;       // CA_HEADER_*
+  std::map<std::string, std::string> proxy_metadata;   // mesh file < PROXY_CONFIG < ISTIO_META_*
+  std::map<std::string, std::string> json_metadata;    // ISTIO_METAJSON_*, the JSON text
+  std::string istio_version = "unknown";               // ISTIO_META_ISTIO_VERSION
 
-  bool dns_capture = true;                    // ISTIO_META_DNS_CAPTURE; no DNS proxy in this build
-  bool ipv6_enabled = true;                   // IPV6_ENABLED
-  OrigSrc orig_src = OrigSrc::kAuto;          // ENABLE_ORIG_SRC
-  uint32_t packet_mark = 0;                   // PACKET_MARK; 1337 in shared mode
-  std::string zds_path = "/var/run/ztunnel/ztunnel.sock";  // INPOD_UDS
-  bool port_reuse = true;                     // INPOD_PORT_REUSE
-  bool keepalive_enabled = true;              // KEEPALIVE_ENABLED
+  bool dns_capture = true;            // ISTIO_META_DNS_CAPTURE; no DNS proxy in this build
+  bool ipv6_enabled = true;           // IPV6_ENABLED
+  OrigSrc orig_src = OrigSrc::kAuto;  // ENABLE_ORIG_SRC
+  uint32_t packet_mark = 0;           // PACKET_MARK; 1337 in shared mode
+  std::string zds_path = "/var/run/ztunnel/ztunnel.sock";         // INPOD_UDS
+  bool port_reuse = true;                                         // INPOD_PORT_REUSE
+  bool keepalive_enabled = true;                                  // KEEPALIVE_ENABLED
   base::Duration keepalive_time = std::chrono::seconds(180);      // KEEPALIVE_TIME
   base::Duration keepalive_interval = std::chrono::seconds(180);  // KEEPALIVE_INTERVAL
-  int keepalive_retries = 9;                  // KEEPALIVE_RETRIES
-  bool user_timeout_enabled = false;          // USER_TIMEOUT_ENABLED
-  uint32_t http2_stream_window = 4 * 1024 * 1024;       // HTTP2_STREAM_WINDOW_SIZE
-  uint32_t http2_connection_window = 16 * 1024 * 1024;  // HTTP2_CONNECTION_WINDOW_SIZE
-  uint32_t http2_frame_size = 1024 * 1024;              // HTTP2_FRAME_SIZE
-  uint16_t pool_streams_max = 100;            // POOL_MAX_STREAMS_PER_CONNECTION
-  base::Duration pool_idle_release = std::chrono::minutes(5);  // POOL_UNUSED_RELEASE_TIMEOUT
+  int keepalive_retries = 9;                                      // KEEPALIVE_RETRIES
+  bool user_timeout_enabled = false;                              // USER_TIMEOUT_ENABLED
+  uint32_t http2_stream_window = 4 * 1024 * 1024;                 // HTTP2_STREAM_WINDOW_SIZE
+  uint32_t http2_connection_window = 16 * 1024 * 1024;            // HTTP2_CONNECTION_WINDOW_SIZE
+  uint32_t http2_frame_size = 1024 * 1024;                        // HTTP2_FRAME_SIZE
+  uint16_t pool_streams_max = 100;                                // POOL_MAX_STREAMS_PER_CONNECTION
+  base::Duration pool_idle_release = std::chrono::minutes(5);     // POOL_UNUSED_RELEASE_TIMEOUT
   // CONNECTION_TERMINATION_DEADLINE, else from TERMINATION_GRACE_PERIOD_SECONDS, else 5 s.
   base::Duration drain_deadline = std::chrono::seconds(5);
-  unsigned worker_threads = 2;                // ZTUNNEL_WORKER_THREADS and the rules of section 11
-  bool localhost_app_tunnel = true;           // LOCALHOST_APP_TUNNEL
-  bool response_baggage = true;               // ENABLE_RESPONSE_BAGGAGE
-  bool authz_info_logging = false;            // AUTHZ_POLICY_INFO_LOGGING
-  bool tls12_enabled = false;                 // TLS12_ENABLED
-  bool pqc_only = false;                      // COMPLIANCE_POLICY=pqc
-  std::string log_filter = "info";            // RUST_LOG
-  bool log_json = false;                      // LOG_FORMAT=json
+  unsigned worker_threads = 2;       // ZTUNNEL_WORKER_THREADS and the rules of section 11
+  bool localhost_app_tunnel = true;  // LOCALHOST_APP_TUNNEL
+  bool response_baggage = true;      // ENABLE_RESPONSE_BAGGAGE
+  bool authz_info_logging = false;   // AUTHZ_POLICY_INFO_LOGGING
+  bool tls12_enabled = false;        // TLS12_ENABLED
+  bool pqc_only = false;             // COMPLIANCE_POLICY=pqc
+  std::string log_filter = "info";   // RUST_LOG
+  bool log_json = false;             // LOG_FORMAT=json
 
   // Deadlines upstream does not have (section 13, defect 5).
   base::Duration handshake_timeout = std::chrono::seconds(10);  // CULVERT_HANDSHAKE_TIMEOUT

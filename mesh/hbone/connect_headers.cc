@@ -67,16 +67,23 @@ void read_member(Baggage& baggage, std::string_view member) {
   if (equals == std::string_view::npos) return;
   std::string_view key = trimmed(member.substr(0, equals));
   std::string value = percent_decoded(trimmed(member.substr(equals + 1)));
-  if (key == "k8s.cluster.name") baggage.cluster = std::move(value);
-  else if (key == "k8s.namespace.name") baggage.ns = std::move(value);
-  else if (key == "service.name") baggage.service_name = std::move(value);
-  else if (key == "service.version") baggage.revision = std::move(value);
-  else if (key == "cloud.region") baggage.region = std::move(value);
-  else if (key == "cloud.availability_zone") baggage.zone = std::move(value);
+  if (key == "k8s.cluster.name")
+    baggage.cluster = std::move(value);
+  else if (key == "k8s.namespace.name")
+    baggage.ns = std::move(value);
+  else if (key == "service.name")
+    baggage.service_name = std::move(value);
+  else if (key == "service.version")
+    baggage.revision = std::move(value);
+  else if (key == "cloud.region")
+    baggage.region = std::move(value);
+  else if (key == "cloud.availability_zone")
+    baggage.zone = std::move(value);
   else {
     for (std::string_view type : {"deployment", "cronjob", "pod", "job"}) {
       if (key.size() != type.size() + 9 || !key.starts_with("k8s.") || !key.ends_with(".name") ||
-          key.substr(4, type.size()) != type) continue;
+          key.substr(4, type.size()) != type)
+        continue;
       baggage.workload_type = value.empty() ? std::string() : std::string(type);
       baggage.workload_name = std::move(value);
       return;
@@ -116,7 +123,8 @@ std::string format_baggage(const Baggage& baggage) {
   std::string out;
   put(out, "k8s.cluster.name", baggage.cluster);
   put(out, "k8s.namespace.name", baggage.ns);
-  std::string_view type = baggage.workload_type.empty() ? "deployment" : std::string_view(baggage.workload_type);
+  std::string_view type =
+      baggage.workload_type.empty() ? "deployment" : std::string_view(baggage.workload_type);
   put(out, fmt::format("k8s.{}.name", type), baggage.workload_name);
   put(out, "service.name", baggage.service_name);
   put(out, "service.version", baggage.revision);
@@ -167,7 +175,7 @@ std::optional<std::string> parse_forwarded_host(std::string_view header) {
 
 std::string make_traceparent(base::Rng& rng) {
   uint64_t high = rng.next();
-  uint64_t low = rng.next() | 1;    // an id must not be all zero
+  uint64_t low = rng.next() | 1;  // an id must not be all zero
   uint64_t parent = rng.next() | 1;
   return fmt::format("00-{:016x}{:016x}-{:016x}-00", high, low, parent);
 }
@@ -205,7 +213,8 @@ std::string to_string(const Authority& authority) {
 
 HeaderList ConnectRequest::to_headers() const {
   HeaderList headers{{":method", "CONNECT"}, {":authority", authority}};
-  if (std::string text = format_baggage(baggage); !text.empty()) headers.emplace_back("baggage", std::move(text));
+  if (std::string text = format_baggage(baggage); !text.empty())
+    headers.emplace_back("baggage", std::move(text));
   headers.emplace_back("forwarded", format_forwarded(source, service_hostname));
   headers.emplace_back("traceparent", traceparent);
   return headers;
@@ -216,12 +225,18 @@ base::Result<ParsedConnect> parse_connect(const HeaderList& headers) {
   std::string_view method, authority;
   std::vector<std::string_view> baggage_lines;
   for (const auto& [name, value] : headers) {
-    if (name == ":method") method = value;
-    else if (name == ":authority") authority = value;
-    else if (name == "baggage") baggage_lines.push_back(value);
-    else if (name == "forwarded" && !parsed.forwarded_host) parsed.forwarded_host = parse_forwarded_host(value);
-    else if (name == "traceparent" && valid_traceparent(value)) parsed.traceparent = value;
-    else if (name == "x-forwarded-network" && value.size() <= kHeaderValueMax) parsed.forwarded_network = value;
+    if (name == ":method")
+      method = value;
+    else if (name == ":authority")
+      authority = value;
+    else if (name == "baggage")
+      baggage_lines.push_back(value);
+    else if (name == "forwarded" && !parsed.forwarded_host)
+      parsed.forwarded_host = parse_forwarded_host(value);
+    else if (name == "traceparent" && valid_traceparent(value))
+      parsed.traceparent = value;
+    else if (name == "x-forwarded-network" && value.size() <= kHeaderValueMax)
+      parsed.forwarded_network = value;
   }
   if (method != "CONNECT") {
     return base::fail(Code::kInvalid, fmt::format("method \"{}\" is not CONNECT", method.substr(0, 32)));

@@ -84,8 +84,8 @@ struct ParsedConnect {
   std::string authority_text;
   Baggage baggage;
   std::optional<std::string> forwarded_host;
-  std::string traceparent;         // valid, or "" if the peer sent none that is
-  std::string forwarded_network;   // x-forwarded-network
+  std::string traceparent;        // valid, or "" if the peer sent none that is
+  std::string forwarded_network;  // x-forwarded-network
 };
 // kInvalid: answer 400.
 base::Result<ParsedConnect> parse_connect(const HeaderList& headers);

@@ -66,7 +66,8 @@ base::Result<> check_peer(const wire::PeerInfo& peer, const std::vector<model::I
     if (!expected.empty()) expected += ", ";
     expected += wanted.to_string();
   }
-  return base::fail(Code::kUnauthenticated, "the peer proved to be [" + shown + "], expected one of [" + expected + "]");
+  return base::fail(Code::kUnauthenticated,
+                    "the peer proved to be [" + shown + "], expected one of [" + expected + "]");
 }
 
 model::Identity first_identity(const wire::PeerInfo& peer) {
@@ -90,8 +91,8 @@ conn::Http2Options http2_options(const ClientSettings& settings) {
 
 OpenError connect_error(base::Error error, const base::SocketAddr& hop) {
   if (error.code() == Code::kTimeout) {
-    std::string hint = "connect to " + hop.to_string() + " timed out; maybe a NetworkPolicy blocks the HBONE port " +
-                       std::to_string(hop.port);
+    std::string hint = "connect to " + hop.to_string() +
+                       " timed out; maybe a NetworkPolicy blocks the HBONE port " + std::to_string(hop.port);
     return {base::Error(Code::kTimeout, std::move(hint)), Stage::kConnectTimeout};
   }
   return {std::move(error).wrap("io error"), Stage::kConnect};
@@ -99,8 +100,9 @@ OpenError connect_error(base::Error error, const base::SocketAddr& hop) {
 
 }  // namespace
 
-H2TunnelDialer::H2TunnelDialer(async::Loop& loop, io::Network& network, std::function<io::DialOptions()> socket,
-                               IdentitySource identities, ClientSettings settings)
+H2TunnelDialer::H2TunnelDialer(async::Loop& loop, io::Network& network,
+                               std::function<io::DialOptions()> socket, IdentitySource identities,
+                               ClientSettings settings)
     : loop_(loop),
       network_(network),
       socket_(std::move(socket)),
@@ -120,13 +122,16 @@ async::Task<std::expected<std::unique_ptr<Tunnel>, OpenError>> H2TunnelDialer::d
   conn::TlsClientOptions options;
   options.identity = std::move(*own);
   options.tls.tls12 = settings_.tls12;
-  options.tls.verify = [allowed = key.allowed](const wire::PeerInfo& peer) { return check_peer(peer, allowed); };
+  options.tls.verify = [allowed = key.allowed](const wire::PeerInfo& peer) {
+    return check_peer(peer, allowed);
+  };
   async::Deadline handshake_by = async::Deadline::in(loop_, settings_.handshake_timeout);
   base::Result<std::unique_ptr<conn::TlsStream>> tls =
       co_await conn::tls_connect(loop_, std::move(*tcp), std::move(options), handshake_by);
   if (!tls) {
     // Upstream shows a failed handshake as an I/O error of the connection; so do we (section 2.7).
-    co_return std::unexpected(OpenError{std::move(tls).error().wrap("io error: tls handshake error"), Stage::kTls});
+    co_return std::unexpected(
+        OpenError{std::move(tls).error().wrap("io error: tls handshake error"), Stage::kTls});
   }
   model::Identity peer = first_identity((*tls)->peer());
   co_return std::make_unique<H2Tunnel>(loop_, std::move(*tls), http2_options(settings_), std::move(peer));

@@ -9,7 +9,9 @@ namespace culvert::hbone {
 // A pooled tunnel. Its seat count is what limits streams; a seat is taken before the CONNECT goes out.
 struct TunnelPool::Entry {
   Entry(TunnelPool& pool, std::shared_ptr<Slot> slot_, std::unique_ptr<Tunnel> tunnel_)
-      : slot(std::move(slot_)), tunnel(std::move(tunnel_)), idle_timer([this, &pool] { pool.release_idle(*this); }) {}
+      : slot(std::move(slot_)),
+        tunnel(std::move(tunnel_)),
+        idle_timer([this, &pool] { pool.release_idle(*this); }) {}
   std::shared_ptr<Slot> slot;
   std::unique_ptr<Tunnel> tunnel;
   size_t seats = 0;
@@ -32,8 +34,8 @@ struct TunnelPool::Slot {
   TunnelKey key;
   std::vector<std::shared_ptr<Entry>> entries;
   std::vector<std::shared_ptr<Dial>> dials;
-  size_t callers = 0;      // inside open(): keeps the slot
-  async::Event changed;    // pulsed when a seat or a dial became free
+  size_t callers = 0;    // inside open(): keeps the slot
+  async::Event changed;  // pulsed when a seat or a dial became free
 };
 
 namespace {
@@ -85,7 +87,10 @@ TunnelPool::TunnelPool(async::Loop& loop, TunnelDialer& dialer, TunnelPoolOption
     : loop_(loop),
       dialer_(dialer),
       options_(options),
-      burial_([this] { std::vector<std::shared_ptr<Entry>> dead = std::move(graveyard_); graveyard_.clear(); }),
+      burial_([this] {
+        std::vector<std::shared_ptr<Entry>> dead = std::move(graveyard_);
+        graveyard_.clear();
+      }),
       self_(std::make_shared<TunnelPool*>(this)),
       tasks_(loop) {}
 
@@ -137,7 +142,8 @@ async::Task<std::expected<TunnelStream, OpenError>> TunnelPool::open(TunnelKey k
       co_return TunnelStream(self_, seat.keep(), std::move(*reply));
     }
     // A peer that is about to go (GOAWAY) may have refused it: nothing has been carried yet, so another
-    // tunnel is safe. From fresh ones only a few times, or a peer that refuses all would be dialled on and on.
+    // tunnel is safe. From fresh ones only a few times, or a peer that refuses all would be dialled on and
+    // on.
     if (fresh) ++refused_by_fresh;
     bool again = worth_another_tunnel(reply.error()) && refused_by_fresh <= kFreshRetriesMax &&
                  !deadline.passed(loop_.now());
@@ -260,7 +266,8 @@ void TunnelPool::release_idle(Entry& entry) {
 void TunnelPool::retire(Entry& entry) {
   entry.tunnel->drain();
   auto& entries = entry.slot->entries;
-  auto own = std::find_if(entries.begin(), entries.end(), [&](const auto& item) { return item.get() == &entry; });
+  auto own =
+      std::find_if(entries.begin(), entries.end(), [&](const auto& item) { return item.get() == &entry; });
   if (own != entries.end()) discard(std::shared_ptr<Entry>(*own));
 }
 

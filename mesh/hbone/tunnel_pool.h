@@ -27,10 +27,10 @@
 namespace culvert::hbone {
 
 struct TunnelPoolOptions {
-  size_t streams_max = 100;                                 // per tunnel; the peer's own limit counts too
-  base::Duration idle_release = std::chrono::minutes(5);    // without a stream
-  size_t parallel_dials_max = 8;                            // per key
-  size_t idle_tunnels_max = 500;                            // the longest idle goes first
+  size_t streams_max = 100;                               // per tunnel; the peer's own limit counts too
+  base::Duration idle_release = std::chrono::minutes(5);  // without a stream
+  size_t parallel_dials_max = 8;                          // per key
+  size_t idle_tunnels_max = 500;                          // the longest idle goes first
 };
 
 // A stream of a pooled tunnel. Keeps the tunnel; destroying it gives the seat back.
@@ -109,7 +109,8 @@ class TunnelStream {
 
  private:
   friend class TunnelPool;
-  TunnelStream(std::shared_ptr<TunnelPool*> pool, std::shared_ptr<TunnelPool::Entry> entry, ConnectReply reply);
+  TunnelStream(std::shared_ptr<TunnelPool*> pool, std::shared_ptr<TunnelPool::Entry> entry,
+               ConnectReply reply);
   std::shared_ptr<TunnelPool*> pool_;
   std::shared_ptr<TunnelPool::Entry> entry_;
   ConnectReply reply_;

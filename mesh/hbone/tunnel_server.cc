@@ -47,7 +47,8 @@ class H2ServerStream final : public ServerStream {
 
 class TunnelServer::Impl {
  public:
-  Impl(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, ServerSettings settings, TunnelHandler& handler)
+  Impl(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, ServerSettings settings,
+       TunnelHandler& handler)
       : handler_(handler),
         connection_(loop, std::move(lower), wire::H2Engine::Role::kServer, http2_options(settings)),
         streams_(loop) {}

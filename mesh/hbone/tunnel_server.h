@@ -18,8 +18,8 @@ struct ServerSettings {
   uint32_t stream_window = 4 * 1024 * 1024;
   uint32_t connection_window = 16 * 1024 * 1024;
   uint32_t frame_bytes_max = 1024 * 1024;
-  uint32_t streams_max = 200;                              // MAX_CONCURRENT_STREAMS
-  uint32_t header_bytes_max = 65536;                       // MAX_HEADER_LIST_SIZE
+  uint32_t streams_max = 200;         // MAX_CONCURRENT_STREAMS
+  uint32_t header_bytes_max = 65536;  // MAX_HEADER_LIST_SIZE
   base::Duration ping_every = std::chrono::seconds(10);
   base::Duration ping_timeout = std::chrono::seconds(20);
   base::Duration preface_timeout = std::chrono::seconds(10);

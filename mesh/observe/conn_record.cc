@@ -14,7 +14,9 @@ constexpr char kDrained[] = "connection closed due to connection drain";
 
 using base::Field;
 
-std::string_view direction(Reporter reporter) { return reporter == Reporter::kSource ? "outbound" : "inbound"; }
+std::string_view direction(Reporter reporter) {
+  return reporter == Reporter::kSource ? "outbound" : "inbound";
+}
 
 struct PartyKeys {
   std::string_view workload, ns, identity, cluster;
@@ -22,11 +24,14 @@ struct PartyKeys {
 constexpr PartyKeys kSourceKeys{"src.workload", "src.namespace", "src.identity", "src.cluster"};
 constexpr PartyKeys kDestinationKeys{"dst.workload", "dst.namespace", "dst.identity", "dst.cluster"};
 
-void put_party(std::vector<Field>& fields, const PartyKeys& keys, const PartyLabels& party, bool with_identity) {
+void put_party(std::vector<Field>& fields, const PartyKeys& keys, const PartyLabels& party,
+               bool with_identity) {
   const model::Name& shown = party.pod_name.empty() ? party.canonical_service : party.pod_name;
   if (!shown.empty()) fields.push_back(Field::text(keys.workload, shown.str()));
-  if (!party.workload_namespace.empty()) fields.push_back(Field::text(keys.ns, party.workload_namespace.str()));
-  if (with_identity && party.principal) fields.push_back(Field::text(keys.identity, party.principal->to_string()));
+  if (!party.workload_namespace.empty())
+    fields.push_back(Field::text(keys.ns, party.workload_namespace.str()));
+  if (with_identity && party.principal)
+    fields.push_back(Field::text(keys.identity, party.principal->to_string()));
   if (!party.cluster.empty()) fields.push_back(Field::text(keys.cluster, party.cluster.str()));
 }
 
@@ -38,8 +43,8 @@ std::vector<ConnTable::Row> ConnTable::rows() const {
   for (const ConnRecord* record = first_; record; record = record->next_) {
     const ConnFacts& facts = record->facts_;
     rows.push_back({facts.owner, facts.labels.reporter == Reporter::kDestination, facts.source.to_string(),
-                    facts.original_destination, facts.destination.to_string(), facts.protocol, record->bytes_.received,
-                    record->bytes_.sent});
+                    facts.original_destination, facts.destination.to_string(), facts.protocol,
+                    record->bytes_.received, record->bytes_.sent});
   }
   return rows;
 }
@@ -129,9 +134,10 @@ std::vector<Field> ConnRecord::fields() const {
 
 void log_early_deny(base::Log& log, const base::SocketAddr& source, const base::SocketAddr& destination,
                     Reporter reporter, const base::Error& error) {
-  log.warn(kTarget, "connection failed",
-           {Field::bare("src.addr", source.to_string()), Field::bare("dst.addr", destination.to_string()),
-            Field::text("direction", std::string(direction(reporter))), Field::text("error", error.message())});
+  log.warn(
+      kTarget, "connection failed",
+      {Field::bare("src.addr", source.to_string()), Field::bare("dst.addr", destination.to_string()),
+       Field::text("direction", std::string(direction(reporter))), Field::text("error", error.message())});
 }
 
 }  // namespace culvert::observe

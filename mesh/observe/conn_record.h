@@ -29,11 +29,11 @@ namespace culvert::observe {
 enum class ConnProtocol : unsigned char { kTcp, kHbone };
 
 struct ConnFacts {
-  std::string owner;                       // the pod's uid, or a fixed name in dedicated mode
+  std::string owner;  // the pod's uid, or a fixed name in dedicated mode
   base::SocketAddr source;
-  base::SocketAddr destination;            // where we really went: hop address, or podIP:15008 inbound
-  std::optional<std::string> hbone_target; // the CONNECT authority
-  std::string original_destination;        // admin: address text; inbound: forwarded host or ""
+  base::SocketAddr destination;             // where we really went: hop address, or podIP:15008 inbound
+  std::optional<std::string> hbone_target;  // the CONNECT authority
+  std::string original_destination;         // admin: address text; inbound: forwarded host or ""
   ConnProtocol protocol = ConnProtocol::kTcp;
   TrafficLabels labels;
 };
@@ -112,7 +112,9 @@ class ConnRecord {
 // While it lives the record's counters follow a relay; declare it after the relay.
 class Follow {
  public:
-  Follow(ConnRecord& record, ConnRecord::ByteSource source) : record_(record) { record_.source_ = std::move(source); }
+  Follow(ConnRecord& record, ConnRecord::ByteSource source) : record_(record) {
+    record_.source_ = std::move(source);
+  }
   ~Follow() {
     record_.sync();
     record_.source_ = nullptr;

@@ -13,17 +13,24 @@ namespace culvert::observe {
 
 enum class Reporter : unsigned char { kSource, kDestination };
 enum class Flag : unsigned char {
-  kNone, kDeny, kConnect, kTlsFailure, kH2HandshakeFailure, kNetworkPolicy, kIdentityError, kCertRevoked,
+  kNone,
+  kDeny,
+  kConnect,
+  kTlsFailure,
+  kH2HandshakeFailure,
+  kNetworkPolicy,
+  kIdentityError,
+  kCertRevoked,
 };
 // "-", "DENY", "CONNECT", ...
 std::string_view to_string(Flag flag);
 
 // One end of a connection. Empty text prints as "unknown".
 struct PartyLabels {
-  bool known = false;              // a workload was found
-  model::Name pod_name;            // access log only
-  model::Name workload;            // workload_name
-  model::Name canonical_service;   // canonical_name
+  bool known = false;             // a workload was found
+  model::Name pod_name;           // access log only
+  model::Name workload;           // workload_name
+  model::Name canonical_service;  // canonical_name
   model::Name canonical_revision;
   model::Name workload_namespace;
   model::Name app;

@@ -78,12 +78,14 @@ struct TrafficFamily {
   Cell TrafficCells::* cell;
 };
 constexpr TrafficFamily kTrafficFamilies[] = {
-    {"istio_tcp_connections_opened", "Connections accepted for proxying, counted before the upstream is dialled",
-     &TrafficCells::opened},
+    {"istio_tcp_connections_opened",
+     "Connections accepted for proxying, counted before the upstream is dialled", &TrafficCells::opened},
     {"istio_tcp_connections_closed", "Connections that have ended", &TrafficCells::closed},
-    {"istio_tcp_received_bytes", "Bytes carried from the client to the server", &TrafficCells::received_bytes},
+    {"istio_tcp_received_bytes", "Bytes carried from the client to the server",
+     &TrafficCells::received_bytes},
     {"istio_tcp_sent_bytes", "Bytes carried from the server to the client", &TrafficCells::sent_bytes},
-    {"istio_tcp_connections_failed", "Connections that have ended with an error (unstable)", &TrafficCells::failed},
+    {"istio_tcp_connections_failed", "Connections that have ended with an error (unstable)",
+     &TrafficCells::failed},
 };
 
 void write_family(std::string& out, const Family& family, const Samples& samples) {
@@ -132,19 +134,26 @@ std::string Metrics::render() const {
 
 namespace families {
 
-Family tcp_sockets_open() { return {"istio_tcp_sockets_open", "Accepted sockets now open", Kind::kGauge, true}; }
-Family on_demand_dns() { return {"istio_on_demand_dns", "Host names of workloads resolved for a connection"}; }
+Family tcp_sockets_open() {
+  return {"istio_tcp_sockets_open", "Accepted sockets now open", Kind::kGauge, true};
+}
+Family on_demand_dns() {
+  return {"istio_on_demand_dns", "Host names of workloads resolved for a connection"};
+}
 Family xds_connection_terminations() {
   return {"istio_xds_connection_terminations", "Ends of the stream to the control plane, by reason"};
 }
 Family xds_messages() { return {"istio_xds_message", "Responses received from the control plane"}; }
-Family xds_message_bytes() { return {"istio_xds_message_bytes", "Bytes of resources received from the control plane"}; }
+Family xds_message_bytes() {
+  return {"istio_xds_message_bytes", "Bytes of resources received from the control plane"};
+}
 Family build_info() { return {"istio_build", "Version of this component", Kind::kGauge, false}; }
 Family active_proxies() {
   return {"workload_manager_active_proxy_count", "Pods that are proxied now", Kind::kGauge, true};
 }
 Family pending_proxies() {
-  return {"workload_manager_pending_proxy_count", "Pods whose proxy could not be started yet", Kind::kGauge, true};
+  return {"workload_manager_pending_proxy_count", "Pods whose proxy could not be started yet", Kind::kGauge,
+          true};
 }
 Family proxies_started() { return {"workload_manager_proxies_started", "Pod proxies started"}; }
 Family proxies_stopped() { return {"workload_manager_proxies_stopped", "Pod proxies stopped"}; }
@@ -155,7 +164,9 @@ Family policy_closed() {
   return {"culvert_connections_closed_by_policy", "Live connections closed because a policy changed"};
 }
 Family process_open_fds() { return {"process_open_fds", "Open file descriptors", Kind::kGauge, false}; }
-Family process_max_fds() { return {"process_max_fds", "Limit of open file descriptors", Kind::kGauge, false}; }
+Family process_max_fds() {
+  return {"process_max_fds", "Limit of open file descriptors", Kind::kGauge, false};
+}
 
 }  // namespace families
 

@@ -28,7 +28,9 @@ class Cell {
     value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
   }
   // Gauges only.
-  void sub(uint64_t count = 1) { value_.store(value_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed); }
+  void sub(uint64_t count = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
+  }
   void set(uint64_t value) {
     touched_.store(true, std::memory_order_relaxed);
     value_.store(value, std::memory_order_relaxed);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an HBONE peer may write into a CONNECT: one line per header, "name value".
+#include "mesh/hbone/connect_headers.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <string_view>
-
-#include "mesh/hbone/connect_headers.h"
 
 using namespace culvert::hbone;
 

@@ -38,7 +38,9 @@ model::Workload server() {
 }
 
 decide::ConnectionFacts facts(const char* account) {
-  return {base::IpAddr::v4(10, 0, 0, 1), model::Identity{"td", "d", account}, {base::IpAddr::v4(10, 0, 0, 2), 80}};
+  return {base::IpAddr::v4(10, 0, 0, 1),
+          model::Identity{"td", "d", account},
+          {base::IpAddr::v4(10, 0, 0, 2), 80}};
 }
 
 struct World {
@@ -69,7 +71,8 @@ TEST_CASE("a new policy stops what it forbids and nothing else", "[A6]") {
 
 TEST_CASE("a changed policy list of the workload counts, unlike upstream", "[A6]") {
   World world;
-  world.apply({.workloads = {server()}, .policies = {deny_account("p", model::PolicyScope::kWorkloadSelector)}});
+  world.apply(
+      {.workloads = {server()}, .policies = {deny_account("p", model::PolicyScope::kWorkloadSelector)}});
   StopSignal web(world.loop);
   LiveConnections::Entry entry(world.live, web, facts("web"), world.present());
   CHECK(world.apply({}) == 0);
@@ -107,8 +110,8 @@ namespace {
 
 struct Ca {
   test::SimLoop& loop;
-  wire::CertSigner signer = *wire::CertSigner::self_signed(*wire::PrivateKey::generate_p256(), "td", loop.wall_now(),
-                                                           loop.wall_now() + std::chrono::hours(1000));
+  wire::CertSigner signer = *wire::CertSigner::self_signed(
+      *wire::PrivateKey::generate_p256(), "td", loop.wall_now(), loop.wall_now() + std::chrono::hours(1000));
   int asked = 0;
   std::optional<base::Error> failure;
   bool silent = false;

@@ -35,7 +35,8 @@ TEST_CASE("the PROXY v2 header", "[I8]") {
   CHECK(header.substr(16, 12) == std::string("\x0a\x00\x00\x01\x0a\x00\x00\x02\x10\x00\x00\x50", 12));
   CHECK(header.substr(28) == std::string("\xd0\x00\x0aspiffe://a", 13));
   CHECK(proxy_v2_header(addr("[::1]:1"), addr("[::2]:2"), "").size() == 16 + 36);
-  CHECK(proxy_v2_header(addr("[::1]:1"), addr("1.1.1.1:2"), "").substr(12) == std::string("\x21\x01\x00\x00", 4));
+  CHECK(proxy_v2_header(addr("[::1]:1"), addr("1.1.1.1:2"), "").substr(12) ==
+        std::string("\x21\x01\x00\x00", 4));
 }
 
 TEST_CASE("control plane addresses") {

@@ -2,8 +2,9 @@
 // ZDS packets and state (spec apis sections 1.4 and 5, checklist Z1, Z2, 29).
 #include "ztunnel/zds.h"
 
-#include <catch2/catch.hpp>
 #include <fcntl.h>
+
+#include <catch2/catch.hpp>
 
 using namespace culvert;
 using namespace culvert::ztunnel;
@@ -48,10 +49,10 @@ TEST_CASE("an Add and its descriptor", "[Z1]") {
   CHECK(std::get<ZdsAdd>(*add).netns.valid());
   CHECK_FALSE(decode_zds(packet(kAdd, 0)));
   CHECK_FALSE(decode_zds(packet(kAdd, 2)));
-  CHECK_FALSE(decode_zds(packet("\x0a\x03\x0a\x01u", 1)));     // no workload_info
-  CHECK_FALSE(decode_zds(packet("\x12\x03\x12\x01x", 1)));     // a Del with a descriptor
+  CHECK_FALSE(decode_zds(packet("\x0a\x03\x0a\x01u", 1)));  // no workload_info
+  CHECK_FALSE(decode_zds(packet("\x12\x03\x12\x01x", 1)));  // a Del with a descriptor
   CHECK_FALSE(decode_zds(packet("\xff\xff\xff")));
-  CHECK_FALSE(decode_zds(packet("\x32\x00")));                 // an unknown payload
+  CHECK_FALSE(decode_zds(packet("\x32\x00")));  // an unknown payload
   io::Packet cut = packet(kAdd, 1);
   cut.truncated = true;
   CHECK_FALSE(decode_zds(std::move(cut)));

@@ -46,7 +46,8 @@ TEST_CASE("an empty environment gives upstream's defaults", "[X2]") {
 }
 
 TEST_CASE("in a cluster istiod is the default, and a scheme is added", "[X2]") {
-  CHECK(load({{"KUBERNETES_SERVICE_HOST", "10.0.0.1"}})->xds_address == "https://istiod.istio-system.svc:15012");
+  CHECK(load({{"KUBERNETES_SERVICE_HOST", "10.0.0.1"}})->xds_address ==
+        "https://istiod.istio-system.svc:15012");
   CHECK(load({{"XDS_ADDRESS", "10.1.2.3:15012"}})->xds_address == "https://10.1.2.3:15012");
   CHECK(load({{"XDS_ADDRESS", ""}})->xds_address.empty());
   CHECK(load({{"CA_ADDRESS", ""}})->ca_address.empty());
@@ -105,7 +106,8 @@ TEST_CASE("the drain deadline never underflows", "[X2]") {
 TEST_CASE("proxy metadata: mesh file, then PROXY_CONFIG, then ISTIO_META_", "[X2]") {
   auto files = [](const std::string& path) -> base::Result<std::string> {
     if (path == config::kMeshFilePath) {
-      return std::string("defaultConfig: {discoveryAddress: mesh:1, statsPort: 1, proxyMetadata: {A: 1, B: 1, C: 1}}");
+      return std::string(
+          "defaultConfig: {discoveryAddress: mesh:1, statsPort: 1, proxyMetadata: {A: 1, B: 1, C: 1}}");
     }
     return base::fail(base::Code::kNotFound, path);
   };

@@ -30,8 +30,14 @@ struct FakeTunnel final : Tunnel {
   async::Task<base::Result<ConnectReply>> connect(HeaderList headers, async::Deadline deadline) override;
   bool usable() const override { return usable_ && !closed_.is_set(); }
   size_t peer_streams_max() const override { return peer_max; }
-  void drain() override { usable_ = false; drained = true; }
-  void abort() override { usable_ = false; closed_.set(); }
+  void drain() override {
+    usable_ = false;
+    drained = true;
+  }
+  void abort() override {
+    usable_ = false;
+    closed_.set();
+  }
   async::Event& closed() override { return closed_; }
   const model::Identity& peer_identity() const override { return peer; }
 
@@ -94,8 +100,10 @@ struct Clients {
   static async::Task<void> one(Clients& self, TunnelKey key, base::Duration patience) {
     async::Deadline deadline = async::Deadline::in(self.world.loop, patience);
     Opened opened = co_await self.pool.open(std::move(key), {}, deadline);
-    if (opened) self.streams.push_back(std::make_unique<TunnelStream>(std::move(*opened)));
-    else self.errors.push_back(opened.error());
+    if (opened)
+      self.streams.push_back(std::make_unique<TunnelStream>(std::move(*opened)));
+    else
+      self.errors.push_back(opened.error());
   }
   void open(TunnelKey which, int count, base::Duration patience = std::chrono::seconds(30)) {
     for (int i = 0; i < count; ++i) scope.spawn(one(*this, which, patience));

@@ -56,9 +56,11 @@ TEST_CASE("labels stand in upstream's order, unknown where missing") {
         "source_canonical_revision=\"unknown\",source_workload_namespace=\"prod\","
         "source_principal=\"spiffe://td/ns/prod/sa/web\",source_app=\"unknown\",source_version=\"unknown\","
         "source_cluster=\"unknown\",destination_service=\"api.prod.svc.cluster.local\","
-        "destination_service_namespace=\"prod\",destination_service_name=\"api\",destination_workload=\"unknown\","
+        "destination_service_namespace=\"prod\",destination_service_name=\"api\",destination_workload="
+        "\"unknown\","
         "destination_canonical_service=\"unknown\",destination_canonical_revision=\"unknown\","
-        "destination_workload_namespace=\"unknown\",destination_principal=\"unknown\",destination_app=\"unknown\","
+        "destination_workload_namespace=\"unknown\",destination_principal=\"unknown\",destination_app="
+        "\"unknown\","
         "destination_version=\"unknown\",destination_cluster=\"unknown\",request_protocol=\"tcp\","
         "response_flags=\"-\",connection_security_policy=\"mutual_tls\",source_region=\"unknown\","
         "source_zone=\"unknown\",destination_region=\"unknown\",destination_zone=\"unknown\"");
@@ -114,7 +116,9 @@ TEST_CASE("a failure carries its flag in closed and failed, not in opened") {
 
 TEST_CASE("a dropped record says drain and keeps the flag") {
   World world;
-  { ConnRecord record(world.observer, outbound_facts()); }
+  {
+    ConnRecord record(world.observer, outbound_facts());
+  }
   REQUIRE(world.lines.size() == 1);
   CHECK(has(world.lines[0], "connection closed due to connection drain"));
   CHECK_FALSE(has(world.metrics.render(), "istio_tcp_connections_failed"));
