@@ -36,6 +36,8 @@ struct Subscription {
   uint64_t snapshot_acked = 0;
   uint64_t rejects = 0;
   std::string last_error;
+
+  bool unacknowledged() const { return nonce_sent != nonce_acked; }
 };
 
 std::string metadata_text(const v3::Node& node, const char* key) {
@@ -332,21 +334,30 @@ std::string AdsServer::Stream::respond(std::string_view type, Subscription& want
   return response.SerializeAsString();
 }
 
-// One response, or nothing to say. Policies that exist go first, then addresses, then policies that are gone.
+// One response, or nothing to say now. Policies that exist go first, then addresses, then policies that are
+// gone. Per type one response waits for its acknowledgement at most; an acknowledgement calls here again.
 std::optional<std::string> AdsServer::Stream::next_response() {
-  if (authorization_.must_answer || !authorization_.dirty.empty()) {
-    std::set<std::string> now;
-    for (const std::string& name : std::exchange(authorization_.dirty, {})) {
-      bool exists = server_.snapshot_->authorizations.contains(name);
-      (exists || authorization_.must_answer ? now : policies_to_remove_).insert(name);
+  for (auto it = authorization_.dirty.begin(); it != authorization_.dirty.end();) {
+    bool exists = server_.snapshot_->authorizations.contains(*it);
+    if (exists) policies_to_remove_.erase(*it);
+    if (exists || authorization_.must_answer) {
+      ++it;
+    } else {
+      policies_to_remove_.insert(*it);
+      it = authorization_.dirty.erase(it);
     }
-    if (authorization_.must_answer || !now.empty())
-      return respond(kAuthorizationType, authorization_, std::move(now));
   }
+  bool policies_wait = !authorization_.dirty.empty() && authorization_.unacknowledged();
+  if (!policies_wait && (authorization_.must_answer || !authorization_.dirty.empty())) {
+    return respond(kAuthorizationType, authorization_, std::exchange(authorization_.dirty, {}));
+  }
+  // Addresses may name the policies that wait; and they come before the removal of what they named.
+  if (policies_wait && !address_.must_answer) return std::nullopt;
   if (address_.must_answer || !address_.dirty.empty()) {
+    if (address_.unacknowledged()) return std::nullopt;
     return respond(kAddressType, address_, std::exchange(address_.dirty, {}));
   }
-  if (!policies_to_remove_.empty()) {
+  if (!policies_to_remove_.empty() && !authorization_.unacknowledged()) {
     return respond(kAuthorizationType, authorization_, std::exchange(policies_to_remove_, {}));
   }
   return std::nullopt;

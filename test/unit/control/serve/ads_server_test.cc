@@ -166,7 +166,8 @@ TEST_CASE("a wildcard stream gets what changed and nothing else", "[apis18]") {
   CHECK(first[0].resources(0).aliases().empty());
   CHECK(first[0].resources(0).resource().type_url() == kAddressType);
 
-  world.publish(compiled({pod("ns", "a", {"10.0.0.1"}), pod("ns", "b", {"10.0.0.2"})}, {}, {policy("ns", "p")}));
+  world.publish(
+      compiled({pod("ns", "a", {"10.0.0.1"}), pod("ns", "b", {"10.0.0.2"})}, {}, {policy("ns", "p")}));
   auto added = client.take_one();
   CHECK(sent(added) == Names{uid("ns", "b")});
   CHECK(removed(added).empty());
@@ -235,8 +236,8 @@ TEST_CASE("on demand: a service brings its pods, and those that leave it", "[api
   CHECK(sent(client.take_one()) == Names{"ns/web.ns.svc", uid("ns", "a")});
   world.publish(compiled({member_a, in_service(pod("ns", "b", {"10.0.0.2"}), "ns/web.ns.svc")}, {web()}));
   CHECK(sent(client.take_one()) == Names{uid("ns", "b")});
-  world.publish(compiled({pod("ns", "a", {"10.0.0.1"}), in_service(pod("ns", "b", {"10.0.0.2"}), "ns/web.ns.svc")},
-                         {web()}));
+  world.publish(compiled(
+      {pod("ns", "a", {"10.0.0.1"}), in_service(pod("ns", "b", {"10.0.0.2"}), "ns/web.ns.svc")}, {web()}));
   CHECK(sent(client.take_one()) == Names{uid("ns", "a")});
 }
 
@@ -359,7 +360,8 @@ TEST_CASE("who may not have a stream is told why", "[apis22]") {
     CHECK(status_of(good, request) == conn::GrpcCode::kInvalidArgument);
   }
   SECTION("a node id of another shape") {
-    for (const char* id : {"ztunnel", "ztunnel~x~a.b~c", "thing~10.0.0.1~a.b~c", "~~~", "ztunnel~10.0.0.1~a.b"}) {
+    for (const char* id :
+         {"ztunnel", "ztunnel~x~a.b~c", "thing~10.0.0.1~a.b~c", "~~~", "ztunnel~10.0.0.1~a.b"}) {
       auto request = first_request(kAddressType);
       request.mutable_node()->set_id(id);
       CHECK(status_of(good, request) == conn::GrpcCode::kInvalidArgument);
@@ -393,6 +395,47 @@ TEST_CASE("changes while a response is unacknowledged become one response", "[ap
   auto answers = client.take();
   REQUIRE(answers.size() == 2);
   CHECK(sent(answers[1]) == Names{uid("ns", "a"), uid("ns", "b")});
+}
+
+TEST_CASE("addresses wait for the policies they may name, removals for the addresses", "[apis21]") {
+  World world;
+  world.publish(compiled({pod("ns", "a", {"10.0.0.1"})}));
+  Client client(world);
+  client.open_both();
+  world.publish(compiled({pod("ns", "a", {"10.0.0.1"})}, {}, {policy("ns", "p")}));
+  world.loop.run_for(10ms);
+  REQUIRE(client.responses.size() == 1);  // not acknowledged yet
+  Workload guarded = pod("ns", "a", {"10.0.0.1"});
+  guarded.authorization_policies = {"ns/q"};
+  world.publish(compiled({guarded}, {}, {policy("ns", "q")}));
+  world.loop.run_for(1s);
+  CHECK(client.responses.size() == 1);
+  auto answers = client.take();
+  REQUIRE(answers.size() == 4);
+  CHECK(sent(answers[0]) == Names{"ns/p"});
+  CHECK(sent(answers[1]) == Names{"ns/q"});
+  CHECK(sent(answers[2]) == Names{uid("ns", "a")});
+  CHECK(removed(answers[3]) == Names{"ns/p"});
+}
+
+TEST_CASE("a policy that comes back before its removal was sent stays", "[apis21]") {
+  World world;
+  world.publish(compiled({pod("ns", "a", {"10.0.0.1"})}, {}, {policy("ns", "p")}));
+  Client client(world);
+  client.open_both();
+  world.publish(compiled({pod("ns", "a", {"10.0.0.2"})}, {}, {policy("ns", "p")}));
+  world.loop.run_for(10ms);
+  world.publish(compiled({pod("ns", "a", {"10.0.0.3"})}));
+  world.loop.run_for(10ms);
+  world.publish(compiled({pod("ns", "a", {"10.0.0.3"})}, {}, {policy("ns", "p")}));
+  bool last_is_there = true;
+  for (const auto& answer : client.take()) {
+    if (answer.type_url() != kAuthorizationType) continue;
+    CHECK_FALSE((sent(answer).contains("ns/p") && removed(answer).contains("ns/p")));
+    if (removed(answer).contains("ns/p")) last_is_there = false;
+    if (sent(answer).contains("ns/p")) last_is_there = true;
+  }
+  CHECK(last_is_there);
 }
 
 }  // namespace

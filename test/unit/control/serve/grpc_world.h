@@ -25,8 +25,8 @@ struct GrpcWorld {
     Connection(GrpcWorld& world, wire::PeerInfo peer, io::MemoryPipeOptions pipe_options) {
       auto pipe = io::make_memory_pipe(world.loop, pipe_options);
       world.serving->spawn(world.server.serve(std::move(pipe.second), std::move(peer)));
-      http2 = std::make_unique<conn::Http2Conn>(world.loop, std::move(pipe.first), wire::H2Engine::Role::kClient,
-                                                conn::Http2Options{});
+      http2 = std::make_unique<conn::Http2Conn>(world.loop, std::move(pipe.first),
+                                                wire::H2Engine::Role::kClient, conn::Http2Options{});
       client = std::make_unique<conn::GrpcClient>(world.loop, *http2, "istiod:15012", 64 * 1024 * 1024);
     }
     std::unique_ptr<conn::Http2Conn> http2;
@@ -37,7 +37,8 @@ struct GrpcWorld {
   }
 
   conn::Metadata bearer(control::CallerIdentity caller) const {
-    control::TokenClaims claims{std::move(caller), "istio-ca", loop.wall_now(), loop.wall_now() + std::chrono::hours(1)};
+    control::TokenClaims claims{std::move(caller), "istio-ca", loop.wall_now(),
+                                loop.wall_now() + std::chrono::hours(1)};
     return {{"authorization", "Bearer " + key.issue(claims)}, {"clusterid", "Kubernetes"}};
   }
 };
