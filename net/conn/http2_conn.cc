@@ -59,6 +59,7 @@ struct Http2Stream::State {
   bool let_go = false;     // the handle went before that
   bool ignore_rest = false;  // we answered in full before the peer had finished
   bool closed = false;     // the engine has forgotten the stream
+  bool aborted = false;    // by us: over at once on our side, whenever the reset leaves
   std::optional<uint32_t> reset_code;
   bool connection_lost = false;
   bool refused = false;    // the peer has not looked at it
@@ -207,6 +208,15 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     if (state.closed) return;
     engine_.reset(state.id, code);
     schedule_flush();
+  }
+  void abort_stream(State& state) {
+    if (std::exchange(state.aborted, true)) return;
+    reset(state, wire::kH2Cancel);
+    if (size_t unread = state.received.size()) {
+      state.received.clear();
+      consumed(state, unread);
+    }
+    wake_all(state);
   }
   // The handle goes away. What it has finished is still delivered; what it has not is cancelled.
   void let_go(State& state) {
@@ -389,7 +399,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   }
   void on_data(int32_t id, base::ByteView bytes) override {
     auto it = streams_.find(id);
-    if (it == streams_.end() || it->second.use_count() == 1) {
+    if (it == streams_.end() || it->second.use_count() == 1 || it->second->aborted) {
       engine_.consume(id, bytes.size(), it != streams_.end());
       return;
     }
@@ -508,6 +518,7 @@ void Http2Stream::send_trailers(wire::Headers trailers) { core_->finish(*state_,
 void Http2Stream::reset(uint32_t code) { core_->reset(*state_, code); }
 
 io::IoResult Http2Stream::try_read(base::ByteSpan into) {
+  if (state_->aborted) return io::IoResult::failed({Code::kClosed, "read after abort"});
   if (!state_->received.empty()) {
     size_t got = state_->received.read(into);
     core_->consumed(*state_, got);
@@ -523,7 +534,7 @@ io::IoResult Http2Stream::try_read(base::ByteSpan into) {
 }
 
 io::IoResult Http2Stream::try_write(std::span<const iovec> from) {
-  if (state_->local_end) return io::IoResult::failed({Code::kClosed, "write after shutdown"});
+  if (state_->local_end || state_->aborted) return io::IoResult::failed({Code::kClosed, "write after shutdown"});
   if (state_->closed) return io::IoResult::failed({Code::kReset, "the stream has ended"});
   size_t room = core_->send_room(*state_);
   if (room == 0) return io::IoResult::would_block();
@@ -538,19 +549,19 @@ io::IoResult Http2Stream::try_write(std::span<const iovec> from) {
 }
 
 void Http2Stream::arm_read(io::Waiter* waiter) {
-  state_->readable.arm(waiter, !state_->received.empty() || state_->remote_end || state_->closed);
+  state_->readable.arm(waiter, !state_->received.empty() || state_->remote_end || state_->closed || state_->aborted);
 }
 
 void Http2Stream::arm_write(io::Waiter* waiter) {
-  bool ready = state_->closed || (state_->local_end ? flushed() : core_->send_room(*state_) > 0);
+  bool ready = state_->closed || state_->aborted || (state_->local_end ? flushed() : core_->send_room(*state_) > 0);
   state_->writable.arm(waiter, ready);
 }
 
 void Http2Stream::shutdown_write() { core_->finish(*state_, {}); }
 bool Http2Stream::flushed() const {
-  return state_->closed || (core_->queued(*state_) == 0 && (!state_->local_end || state_->end_sent));
+  return state_->closed || state_->aborted || (core_->queued(*state_) == 0 && (!state_->local_end || state_->end_sent));
 }
-void Http2Stream::abort() { core_->reset(*state_, wire::kH2Cancel); }
+void Http2Stream::abort() { core_->abort_stream(*state_); }
 base::SocketAddr Http2Stream::local_addr() const { return core_->local_addr(); }
 base::SocketAddr Http2Stream::peer_addr() const { return core_->peer_addr(); }
 
