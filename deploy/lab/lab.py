@@ -345,9 +345,9 @@ class Lab:
         return self
 
     def __exit__(self, kind, value, trace):
-        if self.keep and kind is None:
-            return False
-        self.clean()
+        if not (self.keep and kind is None):
+            self.clean()
+        self._lock.close()
         return False
 
     def clean(self):

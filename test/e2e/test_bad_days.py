@@ -95,7 +95,8 @@ def test_out_of_descriptors_is_survived(mesh):
     offset = one.ztunnel.program.log_size()
     pid = one.ztunnel.program.pid
     used = len(os.listdir(f"/proc/{pid}/fd"))
-    run(["prlimit", f"--pid={pid}", f"--nofile={used + 40}:{used + 40}"])
+    usual = run(["prlimit", f"--pid={pid}", "--nofile", "--output=SOFT", "--noheadings"]).stdout.strip()
+    run(["prlimit", f"--pid={pid}", f"--nofile={used + 40}:"])
     client = mesh.web.start("many", [PYTHON, APPS, "parallel", mesh.api1.ip, "--count", "200"])
     wait_until("the log names the shortage", lambda: any(
         word in one.ztunnel.program.log(offset).lower() for word in ("emfile", "too many open files", "descriptor")), 20)
@@ -103,7 +104,7 @@ def test_out_of_descriptors_is_survived(mesh):
     time.sleep(1.0)
     assert _cpu_seconds(pid) - before < 0.6, "it spins while no descriptor is free"
     client.kill()
-    run(["prlimit", f"--pid={pid}", "--nofile=65536:65536"])
+    run(["prlimit", f"--pid={pid}", f"--nofile={usual}:"])
     wait_reaches(mesh.web, mesh.api1.ip, timeout=15)
     assert one.ztunnel.program.alive()
 
