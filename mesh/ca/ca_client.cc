@@ -16,7 +16,8 @@ namespace {
 constexpr std::string_view kMethod = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 }
 
-Result<wire::TlsIdentityRef> identity_from_chain(const std::vector<std::string>& chain, std::string_view key_pem) {
+Result<wire::TlsIdentityRef> identity_from_chain(const std::vector<std::string>& chain,
+                                                 std::string_view key_pem) {
   if (chain.empty()) return fail(Code::kProtocol, "the CA answered without a certificate");
   if (chain.size() == 1) return fail(Code::kProtocol, "the CA answered without a root certificate");
   std::string presented;
@@ -67,7 +68,8 @@ async::Task<Result<std::shared_ptr<conn::Http2Conn>>> CaClient::connection(async
   conn::Http2Options http2;
   http2.ping_every = std::chrono::seconds(30);
   http2.ping_timeout = std::chrono::seconds(10);
-  connection_ = std::make_shared<conn::Http2Conn>(loop_, std::move(*lower), wire::H2Engine::Role::kClient, http2);
+  connection_ =
+      std::make_shared<conn::Http2Conn>(loop_, std::move(*lower), wire::H2Engine::Role::kClient, http2);
   connected_roots_ = std::move(*roots);
   co_return connection_;
 }
@@ -100,8 +102,9 @@ async::Task<Result<wire::TlsIdentityRef>> CaClient::request(model::Identity iden
   if (!issued) co_return fail(std::move(issued).error().wrap("the CA's answer"));
   const std::vector<std::string>& names = (*issued)->leaf().uri_sans;
   if (options_.impersonate && (names.empty() || names.front() != uri)) {
-    co_return fail(Code::kProtocol, "the CA issued a certificate for " + (names.empty() ? "nobody" : names.front()) +
-                                        " where " + uri + " was asked for");
+    co_return fail(Code::kProtocol, "the CA issued a certificate for " +
+                                        (names.empty() ? "nobody" : names.front()) + " where " + uri +
+                                        " was asked for");
   }
   co_return std::move(*issued);
 }

@@ -19,15 +19,15 @@ namespace culvert::ca {
 struct CaClientOptions {
   std::string host;
   uint16_t port = 15012;
-  std::string alternative_host;                                // ALT_CA_HOSTNAME
+  std::string alternative_host;  // ALT_CA_HOSTNAME
   bool tls12 = false;
-  std::function<base::Result<std::string>()> read_roots;       // PEM; read at every request
-  std::function<base::Result<std::string>()> read_token;       // bearer token, trimmed; null or empty: none
+  std::function<base::Result<std::string>()> read_roots;  // PEM; read at every request
+  std::function<base::Result<std::string>()> read_token;  // bearer token, trimmed; null or empty: none
   std::string cluster_id = "Kubernetes";
-  conn::Metadata headers;                                      // CA_HEADER_*
-  base::Duration lifetime = std::chrono::hours(24);            // SECRET_TTL
-  bool impersonate = true;                                     // shared mode: name the identity we ask for
-  base::Duration request_timeout = std::chrono::seconds(10);   // dial, handshake and answer together
+  conn::Metadata headers;                                     // CA_HEADER_*
+  base::Duration lifetime = std::chrono::hours(24);           // SECRET_TTL
+  bool impersonate = true;                                    // shared mode: name the identity we ask for
+  base::Duration request_timeout = std::chrono::seconds(10);  // dial, handshake and answer together
 };
 
 class CaClient final : public CertFetcher {
@@ -51,6 +51,7 @@ class CaClient final : public CertFetcher {
 
 // The leaf, intermediates and roots of a CreateCertificate answer (spec apis section 4.1): element 0 is the
 // leaf, the last holds the roots, what is between is intermediates.
-base::Result<wire::TlsIdentityRef> identity_from_chain(const std::vector<std::string>& chain, std::string_view key_pem);
+base::Result<wire::TlsIdentityRef> identity_from_chain(const std::vector<std::string>& chain,
+                                                       std::string_view key_pem);
 
 }  // namespace culvert::ca

@@ -10,8 +10,8 @@ using base::Result;
 
 base::WallTime CertSchedule::renew_at(const wire::CertInfo& leaf, base::WallTime now) {
   if (leaf.not_after <= leaf.not_before) return now;
-  // CAs date certificates back by minutes; for a short-lived one the half may lie in the past, and renewing at once
-  // would never end. A quarter of what is left is waited for in any case.
+  // CAs date certificates back by minutes; for a short-lived one the half may lie in the past, and renewing
+  // at once would never end. A quarter of what is left is waited for in any case.
   base::WallTime half = leaf.not_before + (leaf.not_after - leaf.not_before) / 2;
   return std::max({now, half, now + (leaf.not_after - now) / 4});
 }
@@ -24,9 +24,9 @@ base::Duration CertSchedule::after_failure(base::Rng& rng) {
 
 struct CertStore::Entry {
   Entry(async::Loop& loop, CertStore& store, model::Identity who)
-      : identity(std::move(who)), answered(loop), due([this, &store] {
-          store.enqueue(store.entries_.at(identity), Priority::kBackground);
-        }) {}
+      : identity(std::move(who)),
+        answered(loop),
+        due([this, &store] { store.enqueue(store.entries_.at(identity), Priority::kBackground); }) {}
   model::Identity identity;
   wire::TlsIdentityRef current;
   std::optional<base::Error> failure;
@@ -117,7 +117,8 @@ async::Task<Result<wire::TlsIdentityRef>> CertStore::get(model::Identity identit
   EntryRef entry = entry_for(identity, priority);
   for (;;) {
     if (entry->forgotten) {
-      co_return fail(base::Code::kCancelled, "the identity was forgotten: its last pod on this node has gone");
+      co_return fail(base::Code::kCancelled,
+                     "the identity was forgotten: its last pod on this node has gone");
     }
     if (entry->current && entry->current->leaf().not_after > loop_.wall_now()) co_return entry->current;
     if (entry->failure) co_return fail(*entry->failure);
@@ -147,8 +148,8 @@ void CertStore::forget(const model::Identity& identity) {
 std::vector<CertStore::Row> CertStore::rows() const {
   std::vector<Row> rows;
   for (const auto& [identity, entry] : entries_) {
-    rows.push_back({identity, entry->current,
-                    entry->failure ? std::optional(entry->failure->message()) : std::nullopt});
+    rows.push_back(
+        {identity, entry->current, entry->failure ? std::optional(entry->failure->message()) : std::nullopt});
   }
   std::sort(rows.begin(), rows.end(),
             [](const Row& a, const Row& b) { return a.identity.to_string() < b.identity.to_string(); });

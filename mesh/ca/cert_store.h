@@ -64,15 +64,16 @@ class CertStore {
   CertStore(const CertStore&) = delete;
 
   // Errors: what the CA said, or kCancelled if the identity is forgotten meanwhile.
-  async::Task<base::Result<wire::TlsIdentityRef>> get(model::Identity identity, Priority priority = Priority::kRealTime);
+  async::Task<base::Result<wire::TlsIdentityRef>> get(model::Identity identity,
+                                                      Priority priority = Priority::kRealTime);
   // Fetches ahead of use.
   void warm(const model::Identity& identity);
   void forget(const model::Identity& identity);
 
   struct Row {
     model::Identity identity;
-    wire::TlsIdentityRef certificate;   // null unless available
-    std::optional<std::string> error;   // unavailable
+    wire::TlsIdentityRef certificate;  // null unless available
+    std::optional<std::string> error;  // unavailable
   };
   std::vector<Row> rows() const;
 

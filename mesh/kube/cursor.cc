@@ -9,7 +9,8 @@
 namespace culvert::kube {
 
 void Cursor::fail(const std::string& message) const {
-  log_->problems.push_back({{log_->file, line()}, log_->object, path_.empty() ? message : path_ + ": " + message, false});
+  log_->problems.push_back(
+      {{log_->file, line()}, log_->object, path_.empty() ? message : path_ + ": " + message, false});
 }
 
 Cursor Cursor::at(const std::string& key) const {
@@ -30,7 +31,8 @@ std::vector<Cursor> Cursor::items() const {
     fail("must be a list; begin each item with \"- \"");
     return out;
   }
-  for (size_t i = 0; i < node_.size(); ++i) out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_);
+  for (size_t i = 0; i < node_.size(); ++i)
+    out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_);
   return out;
 }
 

@@ -21,7 +21,8 @@ struct CursorLog {
 
 class Cursor {
  public:
-  Cursor(YAML::Node node, std::string path, CursorLog& log) : node_(std::move(node)), path_(std::move(path)), log_(&log) {}
+  Cursor(YAML::Node node, std::string path, CursorLog& log)
+      : node_(std::move(node)), path_(std::move(path)), log_(&log) {}
 
   // Absent or null.
   bool absent() const { return !node_.IsDefined() || node_.IsNull(); }
@@ -32,8 +33,8 @@ class Cursor {
   const std::string& path() const { return path_; }
 
   Cursor at(const std::string& key) const;
-  std::vector<Cursor> items() const;                             // of a list; empty if absent
-  std::vector<std::pair<std::string, Cursor>> fields() const;    // of a map; empty if absent
+  std::vector<Cursor> items() const;                           // of a list; empty if absent
+  std::vector<std::pair<std::string, Cursor>> fields() const;  // of a map; empty if absent
 
   std::string text(std::string fallback = "") const;
   bool flag(bool fallback = false) const;

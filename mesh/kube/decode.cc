@@ -72,7 +72,8 @@ const std::vector<Kind>& kinds() {
       {"networking.istio.io", "ServiceEntry", true, wrap<ServiceEntry, decode_service_entry>},
       {"gateway.networking.k8s.io", "Gateway", true, wrap<Gateway, decode_gateway>},
       {"gateway.networking.k8s.io", "GatewayClass", false, wrap<GatewayClass, decode_gateway_class>},
-      {"security.istio.io", "AuthorizationPolicy", true, wrap<AuthorizationPolicy, decode_authorization_policy>},
+      {"security.istio.io", "AuthorizationPolicy", true,
+       wrap<AuthorizationPolicy, decode_authorization_policy>},
       {"security.istio.io", "PeerAuthentication", true, wrap<PeerAuthentication, decode_peer_authentication>},
       {"culvert.dev", "PodBinding", true, wrap<PodBinding, decode_pod_binding>},
   };
@@ -81,9 +82,9 @@ const std::vector<Kind>& kinds() {
 
 // Kinds that belong here but are read by the waypoint, by telemetry or by an installer.
 bool is_other_kind(std::string_view group, std::string_view kind) {
-  static constexpr std::string_view kGroups[] = {"networking.istio.io", "security.istio.io", "telemetry.istio.io",
-                                                 "install.istio.io", "gateway.networking.k8s.io",
-                                                 "extensions.istio.io"};
+  static constexpr std::string_view kGroups[] = {"networking.istio.io",       "security.istio.io",
+                                                 "telemetry.istio.io",        "install.istio.io",
+                                                 "gateway.networking.k8s.io", "extensions.istio.io"};
   if (std::find(std::begin(kGroups), std::end(kGroups), group) != std::end(kGroups)) return true;
   return group.empty() && (kind == "ConfigMap" || kind == "Secret");
 }
@@ -141,7 +142,8 @@ class FileDecoder {
   void document(const YAML::Node& node) {
     if (!node.IsDefined() || node.IsNull()) return;
     if (count_nodes(node, limits_.nodes_max, limits_.depth_max) > limits_.nodes_max) {
-      out_.syntax = Problem{{file_, line_of(node)}, "", "the document is nested too deeply or expands too far", false};
+      out_.syntax =
+          Problem{{file_, line_of(node)}, "", "the document is nested too deeply or expands too far", false};
       return;
     }
     CursorLog log{file_, "", {}};
@@ -203,7 +205,8 @@ class FileDecoder {
 DecodedFile decode_manifests(std::string_view text, const std::string& file, const DecodeLimits& limits) {
   DecodedFile out;
   if (text.size() > limits.file_bytes_max) {
-    out.syntax = Problem{{file, 0}, "", fmt::format("the file is larger than {} bytes", limits.file_bytes_max), false};
+    out.syntax =
+        Problem{{file, 0}, "", fmt::format("the file is larger than {} bytes", limits.file_bytes_max), false};
     return out;
   }
   FileDecoder decoder(file, limits, out);
@@ -213,7 +216,8 @@ DecodedFile decode_manifests(std::string_view text, const std::string& file, con
       if (out.syntax) break;
     }
   } catch (const YAML::Exception& error) {
-    out.syntax = Problem{{file, error.mark.line >= 0 ? error.mark.line + 1 : 0}, "", "not YAML: " + error.msg, false};
+    out.syntax =
+        Problem{{file, error.mark.line >= 0 ? error.mark.line + 1 : 0}, "", "not YAML: " + error.msg, false};
   }
   return out;
 }

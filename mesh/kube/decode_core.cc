@@ -13,7 +13,8 @@ LabelSelector decode_selector(const Cursor& selector) {
     out.requirements.push_back({key, LabelSelector::Op::kIn, {value.text()}});
   }
   for (const Cursor& item : selector.at("matchExpressions").items()) {
-    LabelSelector::Requirement requirement{item.at("key").text(), LabelSelector::Op::kExists, item.at("values").texts()};
+    LabelSelector::Requirement requirement{item.at("key").text(), LabelSelector::Op::kExists,
+                                           item.at("values").texts()};
     std::string op = item.at("operator").text();
     if (op == "In") {
       requirement.op = LabelSelector::Op::kIn;
@@ -35,7 +36,8 @@ void add_ports(const Cursor& containers, bool restartable_only, std::vector<Cont
   for (const Cursor& container : containers.items()) {
     if (restartable_only && container.at("restartPolicy").text() != "Always") continue;
     for (const Cursor& port : container.at("ports").items()) {
-      out.push_back({port.at("name").text(), port.at("containerPort").port(), port.at("protocol").text("TCP")});
+      out.push_back(
+          {port.at("name").text(), port.at("containerPort").port(), port.at("protocol").text("TCP")});
     }
   }
 }
@@ -77,8 +79,12 @@ Service decode_service(const Cursor& root, Meta meta) {
   service.traffic_distribution = spec.at("trafficDistribution").text();
   service.publish_not_ready = spec.at("publishNotReadyAddresses").flag();
   for (const Cursor& item : spec.at("ports").items()) {
-    ServicePort port{item.at("name").text(), item.at("port").port(), item.at("protocol").text("TCP"),
-                     item.at("appProtocol").text(), 0, ""};
+    ServicePort port{item.at("name").text(),
+                     item.at("port").port(),
+                     item.at("protocol").text("TCP"),
+                     item.at("appProtocol").text(),
+                     0,
+                     ""};
     if (port.port == 0) item.fail("port must be from 1 to 65535");
     Cursor target = item.at("targetPort");
     std::string text = target.text();

@@ -23,7 +23,8 @@ WorkloadEntry decode_entry_spec(const Cursor& spec) {
   entry.labels = spec.at("labels").labels();
   entry.network = spec.at("network").text();
   entry.locality = spec.at("locality").text();
-  if (!spec.at("weight").absent()) entry.weight = static_cast<uint32_t>(spec.at("weight").integer(0, UINT32_MAX, 0));
+  if (!spec.at("weight").absent())
+    entry.weight = static_cast<uint32_t>(spec.at("weight").integer(0, UINT32_MAX, 0));
   entry.service_account = spec.at("serviceAccount").text();
   return entry;
 }
@@ -40,8 +41,8 @@ ServiceEntry decode_service_entry(const Cursor& root, Meta meta) {
   ServiceEntry entry;
   entry.meta = std::move(meta);
   Cursor spec = root.at("spec");
-  spec.only({"hosts", "addresses", "ports", "location", "resolution", "endpoints", "workloadSelector", "exportTo",
-             "subjectAltNames"});
+  spec.only({"hosts", "addresses", "ports", "location", "resolution", "endpoints", "workloadSelector",
+             "exportTo", "subjectAltNames"});
   entry.hosts = spec.at("hosts").texts();
   if (entry.hosts.empty()) spec.fail("hosts must name at least one host");
   entry.addresses = spec.at("addresses").texts();
@@ -49,7 +50,8 @@ ServiceEntry decode_service_entry(const Cursor& root, Meta meta) {
   entry.location = spec.at("location").text();
   entry.subject_alt_names = spec.at("subjectAltNames").texts();
   for (const Cursor& item : spec.at("ports").items()) {
-    entry.ports.push_back({item.at("name").text(), static_cast<uint16_t>(item.at("number").integer(1, 65535, 1)),
+    entry.ports.push_back({item.at("name").text(),
+                           static_cast<uint16_t>(item.at("number").integer(1, 65535, 1)),
                            item.at("protocol").text("TCP"), item.at("targetPort").port()});
   }
   for (const Cursor& item : spec.at("endpoints").items()) {
@@ -69,12 +71,15 @@ namespace {
 
 AuthorizationPolicy::Source decode_source(const Cursor& source) {
   source.only({"principals", "notPrincipals", "requestPrincipals", "notRequestPrincipals", "namespaces",
-               "notNamespaces", "ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks", "serviceAccounts",
-               "notServiceAccounts"});
+               "notNamespaces", "ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks",
+               "serviceAccounts", "notServiceAccounts"});
   auto list = [&](const char* key) { return source.at(key).texts(); };
-  return {list("principals"),     list("notPrincipals"),  list("requestPrincipals"), list("notRequestPrincipals"),
-          list("namespaces"),     list("notNamespaces"),  list("ipBlocks"),          list("notIpBlocks"),
-          list("remoteIpBlocks"), list("notRemoteIpBlocks"), list("serviceAccounts"), list("notServiceAccounts")};
+  return {list("principals"),        list("notPrincipals"),
+          list("requestPrincipals"), list("notRequestPrincipals"),
+          list("namespaces"),        list("notNamespaces"),
+          list("ipBlocks"),          list("notIpBlocks"),
+          list("remoteIpBlocks"),    list("notRemoteIpBlocks"),
+          list("serviceAccounts"),   list("notServiceAccounts")};
 }
 
 AuthorizationPolicy::Operation decode_operation(const Cursor& operation) {
@@ -100,7 +105,8 @@ AuthorizationPolicy::Rule decode_rule(const Cursor& rule) {
     AuthorizationPolicy::Condition condition{item.at("key").text(), item.at("values").texts(),
                                              item.at("notValues").texts()};
     if (condition.key.empty()) item.fail("key is missing");
-    if (condition.values.empty() && condition.not_values.empty()) item.fail("values or notValues must be given");
+    if (condition.values.empty() && condition.not_values.empty())
+      item.fail("values or notValues must be given");
     out.when.push_back(std::move(condition));
   }
   return out;

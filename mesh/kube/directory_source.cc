@@ -16,7 +16,11 @@ using base::fail;
 using base::Result;
 
 DirectorySource::DirectorySource(async::Loop& loop, base::Log& log, std::string directory)
-    : loop_(loop), log_(log), directory_(std::move(directory)), settle_([this] { (void)scan(); }), sweep_([this] {
+    : loop_(loop),
+      log_(log),
+      directory_(std::move(directory)),
+      settle_([this] { (void)scan(); }),
+      sweep_([this] {
         (void)scan();
         loop_.arm(sweep_, loop_.now() + kSweepEvery);
       }) {}
@@ -40,8 +44,8 @@ bool is_manifest(const fs::path& path) {
   return !name.starts_with('.') && (extension == ".yaml" || extension == ".yml" || extension == ".json");
 }
 
-// Regular files below `directory`, links followed (a ConfigMap mount is links into "..data"), dot entries left
-// out.
+// Regular files below `directory`, links followed (a ConfigMap mount is links into "..data"), dot entries
+// left out.
 Result<std::vector<std::string>> list_files(const std::string& directory, size_t limit) {
   std::error_code error;
   std::vector<std::string> out;
@@ -70,7 +74,8 @@ Result<> DirectorySource::scan() {
   if (!listed) {
     // The directory is gone or unreadable: what was good stays in force.
     std::vector<Problem> before = problems_;
-    problems_ = {Problem{{directory_, 0}, "", listed.error().message() + "; the last good objects stay in force", true}};
+    problems_ = {Problem{
+        {directory_, 0}, "", listed.error().message() + "; the last good objects stay in force", true}};
     report(before);
     return fail(std::move(listed).error());
   }
@@ -149,10 +154,12 @@ void DirectorySource::report(const std::vector<Problem>& before) {
     return a.message == b.message && a.object == b.object && a.origin.to_string() == b.origin.to_string();
   };
   for (const Problem& problem : problems_) {
-    if (std::any_of(before.begin(), before.end(), [&](const Problem& old) { return same(old, problem); })) continue;
-    log_.warn("source", problem.kept_last_good ? "bad manifest; its last good form stays in force" : "bad manifest",
-              {base::Field::bare("at", problem.origin.to_string()), base::Field::text("object", problem.object),
-               base::Field::text("error", problem.message)});
+    if (std::any_of(before.begin(), before.end(), [&](const Problem& old) { return same(old, problem); }))
+      continue;
+    log_.warn("source",
+              problem.kept_last_good ? "bad manifest; its last good form stays in force" : "bad manifest",
+              {base::Field::bare("at", problem.origin.to_string()),
+               base::Field::text("object", problem.object), base::Field::text("error", problem.message)});
   }
   for (const auto& listener : listeners_) listener();
 }
@@ -163,9 +170,11 @@ template <class T>
 struct Placer {
   static Table<T>& table(Objects& objects);
 };
-#define CULVERT_PLACE(Type, member) \
-  template <>                       \
-  Table<Type>& Placer<Type>::table(Objects& objects) { return objects.member; }
+#define CULVERT_PLACE(Type, member)                    \
+  template <>                                          \
+  Table<Type>& Placer<Type>::table(Objects& objects) { \
+    return objects.member;                             \
+  }
 CULVERT_PLACE(Namespace, namespaces)
 CULVERT_PLACE(Node, nodes)
 CULVERT_PLACE(ServiceAccount, service_accounts)
@@ -229,15 +238,16 @@ void lay_bindings_over_pods(Objects& objects) {
 
 }  // namespace
 
-ObjectsRef assemble(const std::vector<std::shared_ptr<const AnyObject>>& items, std::vector<Problem>& problems) {
+ObjectsRef assemble(const std::vector<std::shared_ptr<const AnyObject>>& items,
+                    std::vector<Problem>& problems) {
   auto objects = std::make_shared<Objects>();
   for (const auto& item : items) {
     bool placed = std::visit([&](const auto& object) { return place(*objects, item, object); }, *item);
     if (placed) continue;
     const Meta& meta = meta_of(*item);
-    problems.push_back({meta.origin, meta.key(),
-                        "another object of the same kind and name was read before this one; this one is ignored",
-                        false});
+    problems.push_back(
+        {meta.origin, meta.key(),
+         "another object of the same kind and name was read before this one; this one is ignored", false});
   }
   synthesize_namespaces(*objects);
   lay_bindings_over_pods(*objects);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // DirectorySource: a directory of manifests as a ResourceSource (spec control-plane section 1.14).
 //
-// Every scan looks at the whole tree; a file whose stamp (size, time, inode) changed is read again. A file that
-// cannot be parsed keeps its last good objects; an object that was good and became bad keeps its last good
-// form; both are reported. The first of several equal identities, by path, wins.
+// Every scan looks at the whole tree; a file whose stamp (size, time, inode) changed is read again. A file
+// that cannot be parsed keeps its last good objects; an object that was good and became bad keeps its last
+// good form; both are reported. The first of several equal identities, by path, wins.
 //
-// Lives on the control loop. File I/O is a short blocking read; the trigger (inotify) is injected, and a sweep
-// finds what the trigger missed.
+// Lives on the control loop. File I/O is a short blocking read; the trigger (inotify) is injected, and a
+// sweep finds what the trigger missed.
 #pragma once
 
 #include <map>
@@ -75,6 +75,7 @@ class DirectorySource final : public ResourceSource {
 
 // Puts decoded objects into one set: defaulting (namespaces), duplicates (reported), PodBindings laid over
 // their Pods. `items` in order of precedence.
-ObjectsRef assemble(const std::vector<std::shared_ptr<const AnyObject>>& items, std::vector<Problem>& problems);
+ObjectsRef assemble(const std::vector<std::shared_ptr<const AnyObject>>& items,
+                    std::vector<Problem>& problems);
 
 }  // namespace culvert::kube

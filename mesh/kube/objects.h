@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kubernetes, Gateway API and Istio objects as far as the mesh reads them (spec control-plane section 1.1). Plain
-// values; defaults are those of the API server. Decoded by decode.h, gathered by a ResourceSource.
+// Kubernetes, Gateway API and Istio objects as far as the mesh reads them (spec control-plane section 1.1).
+// Plain values; defaults are those of the API server. Decoded by decode.h, gathered by a ResourceSource.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct Origin {
 };
 
 struct Meta {
-  std::string ns;    // empty for cluster-scoped kinds
+  std::string ns;  // empty for cluster-scoped kinds
   std::string name;
   std::string uid;
   Labels labels;
@@ -184,9 +184,9 @@ struct GatewayClass {
 struct AuthorizationPolicy {
   enum class Action : unsigned char { kAllow, kDeny, kAudit, kCustom };
   struct Source {
-    std::vector<std::string> principals, not_principals, request_principals, not_request_principals, namespaces,
-        not_namespaces, ip_blocks, not_ip_blocks, remote_ip_blocks, not_remote_ip_blocks, service_accounts,
-        not_service_accounts;
+    std::vector<std::string> principals, not_principals, request_principals, not_request_principals,
+        namespaces, not_namespaces, ip_blocks, not_ip_blocks, remote_ip_blocks, not_remote_ip_blocks,
+        service_accounts, not_service_accounts;
   };
   struct Operation {
     std::vector<std::string> hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths;
@@ -235,8 +235,8 @@ struct OtherObject {
 };
 
 using AnyObject =
-    std::variant<Namespace, Node, ServiceAccount, Pod, Service, EndpointSlice, WorkloadEntry, ServiceEntry, Gateway,
-                 GatewayClass, AuthorizationPolicy, PeerAuthentication, PodBinding, OtherObject>;
+    std::variant<Namespace, Node, ServiceAccount, Pod, Service, EndpointSlice, WorkloadEntry, ServiceEntry,
+                 Gateway, GatewayClass, AuthorizationPolicy, PeerAuthentication, PodBinding, OtherObject>;
 
 // The whole set, immutable. Keys are Meta::key(), so iteration is by namespace and name.
 template <class T>

@@ -97,9 +97,7 @@ class SleepAwaiter final : private Timer {
   std::coroutine_handle<> handle_;
 };
 inline SleepAwaiter sleep_until(Loop& loop, Deadline deadline) { return {loop, deadline}; }
-inline SleepAwaiter sleep_for(Loop& loop, base::Duration delay) {
-  return {loop, Deadline::in(loop, delay)};
-}
+inline SleepAwaiter sleep_for(Loop& loop, base::Duration delay) { return {loop, Deadline::in(loop, delay)}; }
 
 // Result<T> r = co_await with_deadline(loop, deadline, "connect", task);
 // On time-out the child is destroyed (cancelled) and the answer is Code::kTimeout.

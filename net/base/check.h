@@ -7,6 +7,5 @@ namespace culvert::base {
 [[noreturn]] void check_failed(const char* condition, const char* file, int line);
 }
 
-#define CULVERT_CHECK(condition)                                            \
-  ((condition) ? static_cast<void>(0)                                      \
-               : ::culvert::base::check_failed(#condition, __FILE__, __LINE__))
+#define CULVERT_CHECK(condition) \
+  ((condition) ? static_cast<void>(0) : ::culvert::base::check_failed(#condition, __FILE__, __LINE__))

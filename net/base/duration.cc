@@ -17,8 +17,8 @@ struct Unit {
 
 // Longest names first so that "ms" is not read as "m".
 constexpr Unit kUnits[] = {
-    {"ns", 1e0}, {"us", 1e3}, {"µs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 6e10}, {"h", 3.6e12},
-    {"d", 8.64e13},
+    {"ns", 1e0}, {"us", 1e3}, {"µs", 1e3},   {"ms", 1e6},
+    {"s", 1e9},  {"m", 6e10}, {"h", 3.6e12}, {"d", 8.64e13},
 };
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -27,8 +27,8 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 Result<Duration> parse_duration(std::string_view text) {
   auto bad = [&](std::string_view why) {
-    return fail(Code::kInvalid, fmt::format("duration \"{}\": {}; write for example 5m, 1m30s or 250ms",
-                                            text, why));
+    return fail(Code::kInvalid,
+                fmt::format("duration \"{}\": {}; write for example 5m, 1m30s or 250ms", text, why));
   };
   if (text.empty()) return bad("empty");
   double total = 0;
@@ -89,8 +89,7 @@ std::string format_rfc3339(WallTime time, int fraction_digits) {
   hh_mm_ss<Duration> clock(time - day);
   std::string out = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", static_cast<int>(date.year()),
                                 static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                                clock.hours().count(), clock.minutes().count(),
-                                clock.seconds().count());
+                                clock.hours().count(), clock.minutes().count(), clock.seconds().count());
   auto nanos = clock.subseconds().count();
   if (fraction_digits == 3) out += fmt::format(".{:03}", nanos / 1'000'000);
   if (fraction_digits == 6) out += fmt::format(".{:06}", nanos / 1'000);

@@ -165,8 +165,7 @@ std::string Cidr::to_string() const { return fmt::format("{}/{}", base_.to_strin
 
 size_t std::hash<culvert::base::IpAddr>::operator()(const culvert::base::IpAddr& ip) const noexcept {
   auto bytes = ip.bytes();
-  return std::hash<std::string_view>()(
-      {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  return std::hash<std::string_view>()({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 size_t std::hash<culvert::base::SocketAddr>::operator()(

@@ -16,8 +16,8 @@
 #include <variant>
 #include <vector>
 
-#include "net/base/result.h"
 #include "net/base/duration.h"
+#include "net/base/result.h"
 
 namespace culvert::base {
 
@@ -50,10 +50,18 @@ class Log {
              std::initializer_list<Field> fields = {}) {
     write(level, target, message, std::span<const Field>(fields.begin(), fields.size()));
   }
-  void debug(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) { write(Level::kDebug, t, m, f); }
-  void info(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) { write(Level::kInfo, t, m, f); }
-  void warn(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) { write(Level::kWarn, t, m, f); }
-  void error(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) { write(Level::kError, t, m, f); }
+  void debug(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) {
+    write(Level::kDebug, t, m, f);
+  }
+  void info(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) {
+    write(Level::kInfo, t, m, f);
+  }
+  void warn(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) {
+    write(Level::kWarn, t, m, f);
+  }
+  void error(std::string_view t, std::string_view m, std::initializer_list<Field> f = {}) {
+    write(Level::kError, t, m, f);
+  }
 };
 
 // Which targets log at which level: "info", "warn,access=debug,pool=off". The longest matching

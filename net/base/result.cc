@@ -69,8 +69,7 @@ Code code_for_errno(int number) {
 
 Error Error::from_errno(int number, std::string_view doing) {
   std::string text = std::generic_category().message(number);
-  Error error(code_for_errno(number),
-              doing.empty() ? std::move(text) : std::string(doing) + ": " + text);
+  Error error(code_for_errno(number), doing.empty() ? std::move(text) : std::string(doing) + ": " + text);
   error.errno_ = number;
   return error;
 }

@@ -73,9 +73,9 @@ inline std::unexpected<Error> fail(Error error) { return std::unexpected(std::mo
 }  // namespace culvert::base
 
 // Returns the error of `expr` from the enclosing function, or goes on.
-#define CULVERT_TRY(expr)                                                 \
-  do {                                                                    \
-    if (auto culvert_try_result_ = (expr); !culvert_try_result_) {        \
-      return std::unexpected(std::move(culvert_try_result_).error());     \
-    }                                                                     \
+#define CULVERT_TRY(expr)                                             \
+  do {                                                                \
+    if (auto culvert_try_result_ = (expr); !culvert_try_result_) {    \
+      return std::unexpected(std::move(culvert_try_result_).error()); \
+    }                                                                 \
   } while (0)

@@ -16,9 +16,10 @@ using base::Result;
 
 std::string_view to_string(GrpcCode code) {
   static constexpr std::array<std::string_view, 17> kNames = {
-      "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-      "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-      "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"};
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
   auto index = static_cast<size_t>(code);
   return index < kNames.size() ? kNames[index] : "UNKNOWN";
 }
@@ -83,8 +84,8 @@ async::Task<Result<>> send_message(Http2Stream& stream, std::string message) {
 }
 
 // Reads into `received` until a message is whole. nullopt: end of stream.
-async::Task<Result<std::optional<std::string>>> receive_message(Http2Stream& stream, base::ByteQueue& received,
-                                                                size_t bytes_max) {
+async::Task<Result<std::optional<std::string>>> receive_message(Http2Stream& stream,
+                                                                base::ByteQueue& received, size_t bytes_max) {
   for (;;) {
     Result<std::optional<std::string>> message = wire::take_grpc_message(received, bytes_max);
     if (!message || message->has_value()) co_return message;
@@ -102,7 +103,9 @@ async::Task<Result<std::optional<std::string>>> receive_message(Http2Stream& str
 GrpcStream::GrpcStream(std::unique_ptr<Http2Stream> stream, size_t message_bytes_max)
     : stream_(std::move(stream)), message_bytes_max_(message_bytes_max) {}
 
-async::Task<Result<>> GrpcStream::send(std::string message) { return send_message(*stream_, std::move(message)); }
+async::Task<Result<>> GrpcStream::send(std::string message) {
+  return send_message(*stream_, std::move(message));
+}
 
 void GrpcStream::conclude(const wire::Headers& fields) {
   ended_ = true;
@@ -145,14 +148,16 @@ async::Task<Result<std::optional<std::string>>> GrpcStream::receive() {
       co_return std::optional<std::string>();
     }
   }
-  Result<std::optional<std::string>> message = co_await receive_message(*stream_, received_, message_bytes_max_);
+  Result<std::optional<std::string>> message =
+      co_await receive_message(*stream_, received_, message_bytes_max_);
   if (!message) {
     if (message.error().code() == Code::kReset || message.error().code() == Code::kProtocol) {
       conclude_broken();
     } else {
       ended_ = true;
-      status_ = {message.error().code() == Code::kExhausted ? GrpcCode::kResourceExhausted : GrpcCode::kInternal,
-                 message.error().message()};
+      status_ = {
+          message.error().code() == Code::kExhausted ? GrpcCode::kResourceExhausted : GrpcCode::kInternal,
+          message.error().message()};
       cancel();
     }
     co_return fail(std::move(message).error());
@@ -162,8 +167,10 @@ async::Task<Result<std::optional<std::string>>> GrpcStream::receive() {
 }
 
 wire::Headers GrpcClient::request_headers(const std::string& path, const Metadata& metadata) const {
-  wire::Headers headers = {{":method", "POST"}, {":scheme", "https"}, {":path", path}, {":authority", authority_},
-                           {"te", "trailers"}, {"content-type", "application/grpc"}, {"user-agent", "culvert"}};
+  wire::Headers headers = {{":method", "POST"},      {":scheme", "https"},
+                           {":path", path},          {":authority", authority_},
+                           {"te", "trailers"},       {"content-type", "application/grpc"},
+                           {"user-agent", "culvert"}};
   headers.insert(headers.end(), metadata.begin(), metadata.end());
   return headers;
 }
@@ -191,7 +198,8 @@ async::Task<Result<UnaryAnswer>> converse(std::unique_ptr<GrpcStream> call, std:
   }
   Result<std::optional<std::string>> end = co_await call->receive();
   if (!end || !call->status().ok()) co_return UnaryAnswer(std::unexpected(call->status()));
-  if (end->has_value()) co_return UnaryAnswer(std::unexpected(GrpcStatus{GrpcCode::kInternal, "more than one answer"}));
+  if (end->has_value())
+    co_return UnaryAnswer(std::unexpected(GrpcStatus{GrpcCode::kInternal, "more than one answer"}));
   co_return UnaryAnswer(std::move(**answer));
 }
 
@@ -267,7 +275,8 @@ async::Task<void> GrpcServer::serve_call(std::unique_ptr<Http2Stream> stream, co
     status = outcome ? std::move(*outcome) : GrpcStatus{GrpcCode::kDeadlineExceeded, "the deadline passed"};
   }
   wire::Headers trailers = {{"grpc-status", fmt::to_string(static_cast<int>(status.code))}};
-  if (!status.message.empty()) trailers.emplace_back("grpc-message", wire::grpc_percent_encode(status.message));
+  if (!status.message.empty())
+    trailers.emplace_back("grpc-message", wire::grpc_percent_encode(status.message));
   if (!call.answered_) {
     trailers.insert(trailers.begin(), {{":status", "200"}, {"content-type", "application/grpc"}});
     stream->respond(std::move(trailers), true);

@@ -16,9 +16,23 @@ namespace culvert::conn {
 
 // The codes of the protocol's own list.
 enum class GrpcCode : unsigned char {
-  kOk = 0, kCancelled = 1, kUnknown = 2, kInvalidArgument = 3, kDeadlineExceeded = 4, kNotFound = 5,
-  kAlreadyExists = 6, kPermissionDenied = 7, kResourceExhausted = 8, kFailedPrecondition = 9, kAborted = 10,
-  kOutOfRange = 11, kUnimplemented = 12, kInternal = 13, kUnavailable = 14, kDataLoss = 15, kUnauthenticated = 16,
+  kOk = 0,
+  kCancelled = 1,
+  kUnknown = 2,
+  kInvalidArgument = 3,
+  kDeadlineExceeded = 4,
+  kNotFound = 5,
+  kAlreadyExists = 6,
+  kPermissionDenied = 7,
+  kResourceExhausted = 8,
+  kFailedPrecondition = 9,
+  kAborted = 10,
+  kOutOfRange = 11,
+  kUnimplemented = 12,
+  kInternal = 13,
+  kUnavailable = 14,
+  kDataLoss = 15,
+  kUnauthenticated = 16,
 };
 std::string_view to_string(GrpcCode code);
 
@@ -64,11 +78,14 @@ class GrpcClient {
   // `authority` is host:port. The connection outlives the client's calls.
   GrpcClient(async::Loop& loop, Http2Conn& connection, std::string authority,
              size_t message_bytes_max = 4 * 1024 * 1024)
-      : loop_(loop), connection_(connection), authority_(std::move(authority)), message_bytes_max_(message_bytes_max) {}
+      : loop_(loop),
+        connection_(connection),
+        authority_(std::move(authority)),
+        message_bytes_max_(message_bytes_max) {}
 
   // The answer's bytes, or the status.
-  async::Task<std::expected<std::string, GrpcStatus>> unary(std::string path, std::string message, Metadata metadata,
-                                                            async::Deadline deadline);
+  async::Task<std::expected<std::string, GrpcStatus>> unary(std::string path, std::string message,
+                                                            Metadata metadata, async::Deadline deadline);
   base::Result<std::unique_ptr<GrpcStream>> stream(std::string path, Metadata metadata);
 
  private:
@@ -85,7 +102,9 @@ class GrpcCall {
   GrpcCall(Http2Stream& stream, const wire::PeerInfo& tls_peer, size_t message_bytes_max)
       : stream_(stream), tls_peer_(tls_peer), message_bytes_max_(message_bytes_max) {}
   // First value of a metadata key, or null.
-  const std::string* metadata(std::string_view name) const { return wire::find_header(stream_.headers(), name); }
+  const std::string* metadata(std::string_view name) const {
+    return wire::find_header(stream_.headers(), name);
+  }
   const wire::PeerInfo& tls_peer() const { return tls_peer_; }
   base::SocketAddr peer_addr() const { return stream_.peer_addr(); }
   // nullopt: the client has finished sending.

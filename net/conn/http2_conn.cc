@@ -48,24 +48,23 @@ class Wake final : private async::Job {
 struct Http2Stream::State {
   explicit State(async::Loop& loop) : answered(loop), readable(loop), writable(loop) {}
   int32_t id = 0;
-  wire::Headers headers;   // server: request; client: response
+  wire::Headers headers;  // server: request; client: response
   wire::Headers trailers;
   bool has_headers = false;
-  async::Event answered;   // client: headers or an end
+  async::Event answered;  // client: headers or an end
   base::ByteQueue received;
   bool remote_end = false;
   bool local_end = false;
-  bool end_sent = false;   // our END_STREAM has left the engine
-  bool let_go = false;     // the handle went before that
+  bool end_sent = false;     // our END_STREAM has left the engine
+  bool let_go = false;       // the handle went before that
   bool ignore_rest = false;  // we answered in full before the peer had finished
-  bool closed = false;     // the engine has forgotten the stream
-  bool aborted = false;    // by us: over at once on our side, whenever the reset leaves
+  bool closed = false;       // the engine has forgotten the stream
+  bool aborted = false;      // by us: over at once on our side, whenever the reset leaves
   std::optional<uint32_t> reset_code;
   bool connection_lost = false;
-  bool refused = false;    // the peer has not looked at it
+  bool refused = false;  // the peer has not looked at it
   Wake readable;
   Wake writable;
-
 };
 
 // Drives the engine. Kept alive by the connection handle and by every stream handle.
@@ -76,7 +75,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   // Requests not yet taken by accept(); more are refused.
   static constexpr size_t kAcceptQueueMax = 1024;
 
-  Http2Core(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, H2Engine::Role role, Http2Options options)
+  Http2Core(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, H2Engine::Role role,
+            Http2Options options)
       : loop_(loop),
         lower_(std::move(lower)),
         local_(lower_->local_addr()),
@@ -90,7 +90,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   void start() {
     loop_.arm(settings_timer_, loop_.now() + options_.settings_timeout);
-    if (options_.ping_every > base::Duration::zero()) loop_.arm(ping_timer_, loop_.now() + options_.ping_every);
+    if (options_.ping_every > base::Duration::zero())
+      loop_.arm(ping_timer_, loop_.now() + options_.ping_every);
     schedule_flush();
     lower_->arm_read(&lower_readable_);
   }
@@ -198,8 +199,9 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     engine_.respond(state.id, headers, end_stream);
     if (end_stream) {
       state.local_end = true;
-      // The answer is complete and the rest of the request is of no interest (RFC 9113 8.1). The reset follows
-      // once the headers have left (on_end_sent): nghttp2 drops what waits on a stream that is being reset.
+      // The answer is complete and the rest of the request is of no interest (RFC 9113 8.1). The reset
+      // follows once the headers have left (on_end_sent): nghttp2 drops what waits on a stream that is being
+      // reset.
       state.ignore_rest = true;
     }
     schedule_flush();
@@ -344,7 +346,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   }
 
   void check_drained() {
-    if (ended_ || !draining_ || final_goaway_due_ || !streams_.empty() || !out_.empty() || engine_.wants_write()) {
+    if (ended_ || !draining_ || final_goaway_due_ || !streams_.empty() || !out_.empty() ||
+        engine_.wants_write()) {
       return;
     }
     end(std::nullopt);
@@ -513,7 +516,9 @@ async::Task<Result<wire::Headers>> Http2Stream::response(async::Deadline deadlin
                                    std::string(wire::h2_code_name(state_->reset_code.value_or(0))));
 }
 
-void Http2Stream::respond(wire::Headers headers, bool end_stream) { core_->respond(*state_, headers, end_stream); }
+void Http2Stream::respond(wire::Headers headers, bool end_stream) {
+  core_->respond(*state_, headers, end_stream);
+}
 void Http2Stream::send_trailers(wire::Headers trailers) { core_->finish(*state_, std::move(trailers)); }
 void Http2Stream::reset(uint32_t code) { core_->reset(*state_, code); }
 
@@ -527,14 +532,17 @@ io::IoResult Http2Stream::try_read(base::ByteSpan into) {
   if (state_->remote_end) return io::IoResult::eof();
   if (!state_->closed) return io::IoResult::would_block();
   // NO_ERROR and CANCEL from the peer are an ordinary end (spec ztunnel section 3.4).
-  if (state_->reset_code == wire::kH2NoError || state_->reset_code == wire::kH2Cancel) return io::IoResult::eof();
+  if (state_->reset_code == wire::kH2NoError || state_->reset_code == wire::kH2Cancel)
+    return io::IoResult::eof();
   if (state_->connection_lost) return io::IoResult::failed({Code::kReset, "the http2 connection ended"});
-  return io::IoResult::failed({Code::kProtocol, std::string("the peer reset the stream: ") +
-                                                    std::string(wire::h2_code_name(state_->reset_code.value_or(0)))});
+  return io::IoResult::failed(
+      {Code::kProtocol, std::string("the peer reset the stream: ") +
+                            std::string(wire::h2_code_name(state_->reset_code.value_or(0)))});
 }
 
 io::IoResult Http2Stream::try_write(std::span<const iovec> from) {
-  if (state_->local_end || state_->aborted) return io::IoResult::failed({Code::kClosed, "write after shutdown"});
+  if (state_->local_end || state_->aborted)
+    return io::IoResult::failed({Code::kClosed, "write after shutdown"});
   if (state_->closed) return io::IoResult::failed({Code::kReset, "the stream has ended"});
   size_t room = core_->send_room(*state_);
   if (room == 0) return io::IoResult::would_block();
@@ -549,17 +557,20 @@ io::IoResult Http2Stream::try_write(std::span<const iovec> from) {
 }
 
 void Http2Stream::arm_read(io::Waiter* waiter) {
-  state_->readable.arm(waiter, !state_->received.empty() || state_->remote_end || state_->closed || state_->aborted);
+  state_->readable.arm(waiter,
+                       !state_->received.empty() || state_->remote_end || state_->closed || state_->aborted);
 }
 
 void Http2Stream::arm_write(io::Waiter* waiter) {
-  bool ready = state_->closed || state_->aborted || (state_->local_end ? flushed() : core_->send_room(*state_) > 0);
+  bool ready =
+      state_->closed || state_->aborted || (state_->local_end ? flushed() : core_->send_room(*state_) > 0);
   state_->writable.arm(waiter, ready);
 }
 
 void Http2Stream::shutdown_write() { core_->finish(*state_, {}); }
 bool Http2Stream::flushed() const {
-  return state_->closed || state_->aborted || (core_->queued(*state_) == 0 && (!state_->local_end || state_->end_sent));
+  return state_->closed || state_->aborted ||
+         (core_->queued(*state_) == 0 && (!state_->local_end || state_->end_sent));
 }
 void Http2Stream::abort() { core_->abort_stream(*state_); }
 base::SocketAddr Http2Stream::local_addr() const { return core_->local_addr(); }

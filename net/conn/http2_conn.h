@@ -21,10 +21,10 @@ namespace culvert::conn {
 
 struct Http2Options {
   wire::H2Settings settings;
-  base::Duration ping_every{0};                             // 0: no keepalive
+  base::Duration ping_every{0};  // 0: no keepalive
   base::Duration ping_timeout = std::chrono::seconds(20);
   base::Duration settings_timeout = std::chrono::seconds(10);  // until the peer's preface
-  size_t stream_send_bytes_max = 256 * 1024;                // queued per stream before writes would block
+  size_t stream_send_bytes_max = 256 * 1024;                   // queued per stream before writes would block
 };
 
 class Http2Core;
@@ -37,8 +37,8 @@ class Http2Stream final : public io::ByteStream {
   int32_t id() const;
   // Server: the request. Client: the response, once response() has given it.
   const wire::Headers& headers() const;
-  // Client: waits for the response headers. Errors: kTimeout, kReset (RST_STREAM), kRefused (REFUSED_STREAM or
-  // GOAWAY below our id: safe to try again elsewhere), kClosed (connection gone).
+  // Client: waits for the response headers. Errors: kTimeout, kReset (RST_STREAM), kRefused (REFUSED_STREAM
+  // or GOAWAY below our id: safe to try again elsewhere), kClosed (connection gone).
   async::Task<base::Result<wire::Headers>> response(async::Deadline deadline);
   // Server: once.
   void respond(wire::Headers headers, bool end_stream);

@@ -10,7 +10,8 @@ using base::Result;
 
 namespace {
 
-async::Task<Result<wire::H1Message>> converse(io::ByteStream& stream, std::string request, wire::H1Limits limits) {
+async::Task<Result<wire::H1Message>> converse(io::ByteStream& stream, std::string request,
+                                              wire::H1Limits limits) {
   Result<> sent = co_await io::write_all(stream, base::as_bytes(request));
   if (!sent) co_return fail(std::move(sent).error());
   wire::H1Parser parser(wire::H1Parser::Kind::kResponse, limits);

@@ -18,7 +18,8 @@ struct HttpCall {
   std::string body;
 };
 
-async::Task<base::Result<wire::H1Message>> http_request(async::Loop& loop, io::ByteStream& stream, HttpCall call,
-                                                        wire::H1Limits limits, async::Deadline deadline);
+async::Task<base::Result<wire::H1Message>> http_request(async::Loop& loop, io::ByteStream& stream,
+                                                        HttpCall call, wire::H1Limits limits,
+                                                        async::Deadline deadline);
 
 }  // namespace culvert::conn

@@ -35,7 +35,8 @@ int status_for(const base::Error& error) {
 }
 
 // Gathers one request; false: the client closed between requests.
-async::Task<Result<bool>> read_request(io::ByteStream& stream, wire::H1Parser& parser, base::ByteQueue& rest) {
+async::Task<Result<bool>> read_request(io::ByteStream& stream, wire::H1Parser& parser,
+                                       base::ByteQueue& rest) {
   while (!parser.complete()) {
     while (!rest.empty() && !parser.complete()) {
       Result<size_t> used = parser.feed(rest.front());
@@ -68,8 +69,8 @@ std::optional<std::string> query_value(std::string_view query, std::string_view 
   return std::nullopt;
 }
 
-HttpServer::HttpServer(async::Loop& loop, std::unique_ptr<io::Listener> listener, HttpHandler handler, base::Log& log,
-                       HttpServerOptions options)
+HttpServer::HttpServer(async::Loop& loop, std::unique_ptr<io::Listener> listener, HttpHandler handler,
+                       base::Log& log, HttpServerOptions options)
     : loop_(loop),
       listener_(std::move(listener)),
       local_(listener_->local_addr()),
@@ -110,8 +111,9 @@ async::Task<void> HttpServer::serve(std::unique_ptr<io::ByteStream> stream) {
     Result<bool> again = co_await serve_one(*stream, parser, rest);
     if (again && *again) continue;
     if (!again && again.error().code() != Code::kReset && again.error().code() != Code::kClosed) {
-      std::string refusal = wire::h1_response(status_for(again.error()), {{"content-type", "text/plain; charset=utf-8"}},
-                                              again.error().message() + "\n", false);
+      std::string refusal =
+          wire::h1_response(status_for(again.error()), {{"content-type", "text/plain; charset=utf-8"}},
+                            again.error().message() + "\n", false);
       (void)co_await io::write_all(*stream, base::as_bytes(refusal));
     }
     break;
@@ -123,13 +125,15 @@ async::Task<Result<bool>> HttpServer::serve_one(io::ByteStream& stream, wire::H1
                                                 base::ByteQueue& rest) {
   if (rest.empty()) {
     // Between requests a client may be idle for longer than it may dawdle inside one.
-    Result<size_t> first = co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.idle_timeout),
-                                                         "idle", io::read_some(stream, rest.reserve(4096)));
+    Result<size_t> first =
+        co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.idle_timeout), "idle",
+                                      io::read_some(stream, rest.reserve(4096)));
     rest.commit(first ? *first : 0);
     if (!first || *first == 0) co_return false;
   }
-  Result<bool> arrived = co_await async::with_deadline(
-      loop_, async::Deadline::in(loop_, options_.head_timeout), "request", read_request(stream, parser, rest));
+  Result<bool> arrived =
+      co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.head_timeout), "request",
+                                    read_request(stream, parser, rest));
   if (!arrived) co_return fail(std::move(arrived).error());
   if (!*arrived) co_return false;
   wire::H1Message message = parser.take_message();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HttpServer: HTTP/1.1 for admin, metrics, health and the plugin's Unix socket (spec ztunnel section 10). Whole
-// messages within limits; not for users' traffic.
+// HttpServer: HTTP/1.1 for admin, metrics, health and the plugin's Unix socket (spec ztunnel section 10).
+// Whole messages within limits; not for users' traffic.
 #pragma once
 
 #include <functional>
@@ -59,7 +59,8 @@ class HttpServer {
 
  private:
   async::Task<void> serve(std::unique_ptr<io::ByteStream> stream);
-  async::Task<base::Result<bool>> serve_one(io::ByteStream& stream, wire::H1Parser& parser, base::ByteQueue& rest);
+  async::Task<base::Result<bool>> serve_one(io::ByteStream& stream, wire::H1Parser& parser,
+                                            base::ByteQueue& rest);
 
   async::Loop& loop_;
   std::unique_ptr<io::Listener> listener_;

@@ -30,7 +30,8 @@ async::Task<Result<std::unique_ptr<io::ByteStream>>> tls_dial(async::Loop& loop,
   options.tls.tls12 = server.tls12;
   options.tls.server_names = {server.host};
   if (!server.alternative_host.empty()) options.tls.server_names.push_back(server.alternative_host);
-  Result<std::unique_ptr<TlsStream>> tls = co_await tls_connect(loop, std::move(*tcp), std::move(options), deadline);
+  Result<std::unique_ptr<TlsStream>> tls =
+      co_await tls_connect(loop, std::move(*tcp), std::move(options), deadline);
   if (!tls) co_return fail(std::move(tls).error().wrap("TLS with " + address.to_string()));
   if ((*tls)->alpn() != "h2") {
     co_return fail(base::Code::kTls, "the server at " + address.to_string() + " does not speak HTTP/2");

@@ -14,11 +14,11 @@
 namespace culvert::conn {
 
 struct TlsServer {
-  std::string host;              // name or address
+  std::string host;  // name or address
   uint16_t port = 0;
   std::string alternative_host;  // accepted in the certificate if `host` is not; empty: none
   bool tls12 = false;
-  wire::TlsIdentityRef trust;    // roots_only, or an identity to show
+  wire::TlsIdentityRef trust;  // roots_only, or an identity to show
   base::Duration connect_timeout = std::chrono::seconds(5);
 };
 

@@ -160,7 +160,9 @@ void TlsStream::shutdown_write() {
   flush();
 }
 
-bool TlsStream::flushed() const { return error_ || (engine_->outgoing().empty() && write_closed_ == lower_shut_); }
+bool TlsStream::flushed() const {
+  return error_ || (engine_->outgoing().empty() && write_closed_ == lower_shut_);
+}
 
 void TlsStream::abort() {
   fail({Code::kClosed, "aborted"});
@@ -180,7 +182,8 @@ async::Task<Accepted> shake_hands(async::Loop& loop, std::unique_ptr<io::ByteStr
       Result<> written = co_await io::write_all(*lower, bytes);
       if (!written) {
         // Our own reason, if there is one, says more than a broken pipe.
-        co_return base::fail(done ? std::move(written).error().wrap("tls handshake error") : std::move(done).error());
+        co_return base::fail(done ? std::move(written).error().wrap("tls handshake error")
+                                  : std::move(done).error());
       }
       engine->outgoing().consume(bytes.size());
     }
@@ -198,16 +201,16 @@ async::Task<Accepted> shake_hands(async::Loop& loop, std::unique_ptr<io::ByteStr
 
 }  // namespace
 
-async::Task<Accepted> tls_connect(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, TlsClientOptions options,
-                                  async::Deadline deadline) {
+async::Task<Accepted> tls_connect(async::Loop& loop, std::unique_ptr<io::ByteStream> lower,
+                                  TlsClientOptions options, async::Deadline deadline) {
   auto engine = std::make_unique<TlsEngine>(TlsEngine::Role::kClient, std::move(options.identity),
                                             std::move(options.tls));
   co_return co_await async::with_deadline(loop, deadline, "tls handshake error",
                                           shake_hands(loop, std::move(lower), std::move(engine)));
 }
 
-async::Task<Accepted> tls_accept(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, TlsServerOptions options,
-                                 async::Deadline deadline) {
+async::Task<Accepted> tls_accept(async::Loop& loop, std::unique_ptr<io::ByteStream> lower,
+                                 TlsServerOptions options, async::Deadline deadline) {
   auto engine = std::make_unique<TlsEngine>(TlsEngine::Role::kServer, std::move(options.identity),
                                             std::move(options.tls));
   co_return co_await async::with_deadline(loop, deadline, "tls handshake error",

@@ -30,7 +30,8 @@ class TlsStream final : public io::ByteStream {
   static constexpr size_t kIncomingBytesMax = 64 * 1024;
 
   // Use tls_connect and tls_accept.
-  TlsStream(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, std::unique_ptr<wire::TlsEngine> engine);
+  TlsStream(async::Loop& loop, std::unique_ptr<io::ByteStream> lower,
+            std::unique_ptr<wire::TlsEngine> engine);
   ~TlsStream() override;
 
   const wire::PeerInfo& peer() const { return engine_->peer(); }

@@ -98,8 +98,8 @@ class PipeEnd final : public ByteStream {
     in_->readable.arm(waiter, aborted_ || !in_->bytes.empty() || in_->finished || in_->broken);
   }
   void arm_write(Waiter* waiter) override {
-    out_->writable.arm(waiter, aborted_ || out_->finished || out_->broken ||
-                                   out_->bytes.size() < options_.buffer_bytes);
+    out_->writable.arm(
+        waiter, aborted_ || out_->finished || out_->broken || out_->bytes.size() < options_.buffer_bytes);
   }
   void shutdown_write() override {
     if (aborted_ || out_->broken) return;

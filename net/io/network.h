@@ -41,21 +41,21 @@ struct Keepalive {
 };
 
 struct SocketOptions {
-  NetNsRef netns;                         // null: our own
-  uint32_t mark = 0;                      // SO_MARK; 0: leave
-  std::optional<Keepalive> keepalive;     // none: off. Failures to set are ignored
-  base::Duration user_timeout{0};         // TCP_USER_TIMEOUT; 0: leave
+  NetNsRef netns;                      // null: our own
+  uint32_t mark = 0;                   // SO_MARK; 0: leave
+  std::optional<Keepalive> keepalive;  // none: off. Failures to set are ignored
+  base::Duration user_timeout{0};      // TCP_USER_TIMEOUT; 0: leave
 };
 
 struct ListenOptions : SocketOptions {
   int backlog = 1024;
-  bool reuse_port = false;                // failure is an error
-  // Turn on net.ipv4.tcp_migrate_req in the namespace: what waits in the queue of a closed listener then moves
-  // to another listener of the port. Failure (an old kernel, a read-only /proc/sys) is ignored.
+  bool reuse_port = false;  // failure is an error
+  // Turn on net.ipv4.tcp_migrate_req in the namespace: what waits in the queue of a closed listener then
+  // moves to another listener of the port. Failure (an old kernel, a read-only /proc/sys) is ignored.
   bool migrate_requests = false;
-  bool transparent = false;               // IP_TRANSPARENT; failure is an error if required
+  bool transparent = false;  // IP_TRANSPARENT; failure is an error if required
   bool transparent_required = false;
-  bool original_destination = false;      // fill Accepted::original_destination
+  bool original_destination = false;  // fill Accepted::original_destination
 };
 
 struct DialOptions : SocketOptions {
@@ -65,7 +65,7 @@ struct DialOptions : SocketOptions {
 };
 
 struct Accepted {
-  std::unique_ptr<ByteStream> stream;     // TCP_NODELAY set, mark inherited
+  std::unique_ptr<ByteStream> stream;  // TCP_NODELAY set, mark inherited
   base::SocketAddr peer;
   base::SocketAddr local;
   // SO_ORIGINAL_DST, else IP6T_SO_ORIGINAL_DST, else `local` (TPROXY).
@@ -91,7 +91,7 @@ async::Task<base::Result<Accepted>> accept(Listener& listener);
 struct Packet {
   std::string bytes;
   std::vector<base::UniqueFd> fds;
-  bool truncated = false;                 // MSG_TRUNC or MSG_CTRUNC
+  bool truncated = false;  // MSG_TRUNC or MSG_CTRUNC
 };
 
 // A connected SOCK_SEQPACKET socket (ZDS, spec apis section 5.1).
@@ -123,19 +123,17 @@ class Network {
  public:
   virtual ~Network() = default;
 
-  virtual base::Result<std::unique_ptr<Listener>> listen(base::SocketAddr address,
-                                                         ListenOptions options) = 0;
+  virtual base::Result<std::unique_ptr<Listener>> listen(base::SocketAddr address, ListenOptions options) = 0;
   // Fails with kTimeout at the deadline.
   virtual async::Task<base::Result<std::unique_ptr<ByteStream>>> dial(base::SocketAddr address,
                                                                       DialOptions options,
                                                                       async::Deadline deadline) = 0;
   // Unix stream sockets. Listening removes a stale path first; `mode` is the file mode.
   virtual base::Result<std::unique_ptr<Listener>> listen_unix(std::string path, uint32_t mode) = 0;
-  virtual async::Task<base::Result<std::unique_ptr<ByteStream>>> dial_unix(
-      std::string path, async::Deadline deadline) = 0;
+  virtual async::Task<base::Result<std::unique_ptr<ByteStream>>> dial_unix(std::string path,
+                                                                           async::Deadline deadline) = 0;
   // Unix SOCK_SEQPACKET.
-  virtual base::Result<std::unique_ptr<PacketListener>> listen_packet(std::string path,
-                                                                      uint32_t mode) = 0;
+  virtual base::Result<std::unique_ptr<PacketListener>> listen_packet(std::string path, uint32_t mode) = 0;
   virtual base::Result<std::unique_ptr<PacketSocket>> dial_packet(std::string path) = 0;
   // A and AAAA through the process's resolver; kNotFound if there is none.
   virtual async::Task<base::Result<std::vector<base::IpAddr>>> resolve(std::string host,

@@ -43,7 +43,7 @@ class [[nodiscard]] IoResult {
   bool is_would_block() const { return kind_ == Kind::kWouldBlock; }
   bool is_eof() const { return kind_ == Kind::kEof; }
   bool is_error() const { return kind_ == Kind::kError; }
-  size_t count() const { return count_; }          // > 0 for kBytes
+  size_t count() const { return count_; }               // > 0 for kBytes
   const base::Error& error() const { return *error_; }  // only for kError
 
  private:

@@ -12,11 +12,12 @@ namespace culvert::uv {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF |
-                             IN_MOVE_SELF | IN_ATTRIB;
+constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
+                             IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB;
 }
 
-base::Result<std::unique_ptr<DirWatch>> DirWatch::create(UvLoop& loop, std::string root, std::function<void()> changed) {
+base::Result<std::unique_ptr<DirWatch>> DirWatch::create(UvLoop& loop, std::string root,
+                                                         std::function<void()> changed) {
   base::UniqueFd fd(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!fd.valid()) return base::fail(base::Error::from_errno(errno, "watch " + root));
   std::unique_ptr<DirWatch> watch(new DirWatch(loop, std::move(fd), std::move(root), std::move(changed)));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// DirWatch: tells that something below a directory changed (inotify, recursive; new subdirectories are followed).
-// It says that, not what: the listener looks at the tree itself, so a lost or merged event loses nothing.
+// DirWatch: tells that something below a directory changed (inotify, recursive; new subdirectories are
+// followed). It says that, not what: the listener looks at the tree itself, so a lost or merged event loses
+// nothing.
 #pragma once
 
 #include <functional>
@@ -18,7 +19,8 @@ class DirWatch final : private FdWatch {
   // More directories than this are not watched; a sweep must find their changes.
   static constexpr size_t kDirectoriesMax = 8192;
 
-  static base::Result<std::unique_ptr<DirWatch>> create(UvLoop& loop, std::string root, std::function<void()> changed);
+  static base::Result<std::unique_ptr<DirWatch>> create(UvLoop& loop, std::string root,
+                                                        std::function<void()> changed);
   ~DirWatch();
 
  private:

@@ -19,7 +19,8 @@ base::Result<io::NetNsRef> FdNetNs::adopt(base::UniqueFd fd) {
     return base::fail(base::Code::kInvalid, "the descriptor is not a network namespace");
   }
   struct stat info;
-  if (fstat(fd.get(), &info) != 0) return base::fail(base::Error::from_errno(errno, "stat network namespace"));
+  if (fstat(fd.get(), &info) != 0)
+    return base::fail(base::Error::from_errno(errno, "stat network namespace"));
   return std::make_shared<FdNetNs>(std::move(fd), Id{info.st_dev, info.st_ino});
 }
 

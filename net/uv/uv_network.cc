@@ -46,7 +46,8 @@ Result<> apply_common(int fd, const io::SocketOptions& options) {
   }
   if (options.user_timeout > base::Duration::zero()) {
     set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-            static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(options.user_timeout).count()));
+            static_cast<int>(
+                std::chrono::duration_cast<std::chrono::milliseconds>(options.user_timeout).count()));
   }
   return {};
 }
@@ -77,7 +78,8 @@ Result<base::UniqueFd> listen_unix_socket(const std::string& path, int type, uin
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&*address), unix_length(path)) != 0) {
     return fail(Error::from_errno(errno, "bind " + path));
   }
-  if (path[0] != '@' && ::chmod(path.c_str(), mode) != 0) return fail(Error::from_errno(errno, "chmod " + path));
+  if (path[0] != '@' && ::chmod(path.c_str(), mode) != 0)
+    return fail(Error::from_errno(errno, "chmod " + path));
   if (::listen(fd.get(), 128) != 0) return fail(Error::from_errno(errno, "listen on " + path));
   return fd;
 }
@@ -156,8 +158,8 @@ Result<std::unique_ptr<io::Listener>> UvNetwork::listen(base::SocketAddr address
   }
   KernelAddr local;
   getsockname(fd.get(), local.raw(), &local.length);
-  return std::make_unique<UvListener>(loop_, std::move(fd), from_kernel(local), std::move(options), transparent,
-                                      std::string());
+  return std::make_unique<UvListener>(loop_, std::move(fd), from_kernel(local), std::move(options),
+                                      transparent, std::string());
 }
 
 async::Task<Result<std::unique_ptr<io::ByteStream>>> UvNetwork::dial(base::SocketAddr address,
@@ -185,8 +187,7 @@ async::Task<Result<std::unique_ptr<io::ByteStream>>> UvNetwork::dial(base::Socke
     co_return fail(std::move(opened).error().wrap("dial " + address.to_string()));
   }
   auto stream = std::make_unique<UvStream>(loop_, std::move(fd), base::SocketAddr{}, address, false);
-  Result<bool> connected =
-      co_await async::with_deadline(loop_, deadline, "connect", wait_writable(*stream));
+  Result<bool> connected = co_await async::with_deadline(loop_, deadline, "connect", wait_writable(*stream));
   if (!connected) co_return fail(std::move(connected).error().wrap("dial " + address.to_string()));
   if (Result<> outcome = stream->connect_result(); !outcome) co_return fail(std::move(outcome).error());
   co_return std::unique_ptr<io::ByteStream>(std::move(stream));
@@ -241,15 +242,16 @@ void on_resolved(uv_getaddrinfo_t* request, int status, addrinfo* found) {
     lookup->answer->set(std::move(ips));
   } else {
     bool unknown = status == UV_EAI_NONAME || status == UV_EAI_NODATA || status == 0;
-    lookup->answer->set(fail(unknown ? Code::kNotFound : Code::kUnavailable,
-                             "resolve " + lookup->host + ": " +
-                                 (status == 0 ? "no addresses" : uv_strerror(status))));
+    lookup->answer->set(
+        fail(unknown ? Code::kNotFound : Code::kUnavailable,
+             "resolve " + lookup->host + ": " + (status == 0 ? "no addresses" : uv_strerror(status))));
   }
 }
 
 }  // namespace
 
-async::Task<Result<std::vector<base::IpAddr>>> UvNetwork::resolve(std::string host, async::Deadline deadline) {
+async::Task<Result<std::vector<base::IpAddr>>> UvNetwork::resolve(std::string host,
+                                                                  async::Deadline deadline) {
   if (Result<base::IpAddr> literal = base::IpAddr::parse(host); literal) {
     co_return std::vector<base::IpAddr>{*literal};
   }
@@ -266,7 +268,8 @@ async::Task<Result<std::vector<base::IpAddr>>> UvNetwork::resolve(std::string ho
   loop_.libuv_used();
   (void)lookup.release();
   bool answered = co_await answer->event().wait(deadline);
-  if (!answered) co_return fail(Code::kTimeout, "resolve " + host + ": the name server did not answer in time");
+  if (!answered)
+    co_return fail(Code::kTimeout, "resolve " + host + ": the name server did not answer in time");
   co_return answer->take();
 }
 

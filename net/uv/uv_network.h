@@ -13,15 +13,18 @@ class UvNetwork final : public io::Network {
   // Fails only where /proc is missing.
   static base::Result<std::unique_ptr<UvNetwork>> create(UvLoop& loop);
 
-  base::Result<std::unique_ptr<io::Listener>> listen(base::SocketAddr address, io::ListenOptions options) override;
-  async::Task<base::Result<std::unique_ptr<io::ByteStream>>> dial(base::SocketAddr address, io::DialOptions options,
+  base::Result<std::unique_ptr<io::Listener>> listen(base::SocketAddr address,
+                                                     io::ListenOptions options) override;
+  async::Task<base::Result<std::unique_ptr<io::ByteStream>>> dial(base::SocketAddr address,
+                                                                  io::DialOptions options,
                                                                   async::Deadline deadline) override;
   base::Result<std::unique_ptr<io::Listener>> listen_unix(std::string path, uint32_t mode) override;
   async::Task<base::Result<std::unique_ptr<io::ByteStream>>> dial_unix(std::string path,
                                                                        async::Deadline deadline) override;
   base::Result<std::unique_ptr<io::PacketListener>> listen_packet(std::string path, uint32_t mode) override;
   base::Result<std::unique_ptr<io::PacketSocket>> dial_packet(std::string path) override;
-  async::Task<base::Result<std::vector<base::IpAddr>>> resolve(std::string host, async::Deadline deadline) override;
+  async::Task<base::Result<std::vector<base::IpAddr>>> resolve(std::string host,
+                                                               async::Deadline deadline) override;
   base::Result<io::NetNsRef> adopt_netns(base::UniqueFd fd) override { return FdNetNs::adopt(std::move(fd)); }
 
  private:

@@ -36,8 +36,14 @@ base::SocketAddr original_destination(int fd, const base::SocketAddr& local) {
 
 }  // namespace
 
-UvStream::UvStream(UvLoop& loop, base::UniqueFd fd, base::SocketAddr local, base::SocketAddr peer, bool connected)
-    : loop_(loop), fd_(std::move(fd)), local_(local), peer_(peer), read_(loop, connected), write_(loop, connected) {
+UvStream::UvStream(UvLoop& loop, base::UniqueFd fd, base::SocketAddr local, base::SocketAddr peer,
+                   bool connected)
+    : loop_(loop),
+      fd_(std::move(fd)),
+      local_(local),
+      peer_(peer),
+      read_(loop, connected),
+      write_(loop, connected) {
   loop_.watch(fd_.get(), *this);
 }
 

@@ -86,8 +86,8 @@ class UvListener final : public io::Listener, private FdWatch {
   static constexpr base::Duration kRestWhenExhausted = std::chrono::milliseconds(100);
 
   // `fd` is bound and listening. A non-empty `unlink_path` is removed on destruction.
-  UvListener(UvLoop& loop, base::UniqueFd fd, base::SocketAddr local, io::ListenOptions options, bool transparent,
-             std::string unlink_path);
+  UvListener(UvLoop& loop, base::UniqueFd fd, base::SocketAddr local, io::ListenOptions options,
+             bool transparent, std::string unlink_path);
   ~UvListener() override;
 
   base::Result<std::optional<io::Accepted>> try_accept() override;

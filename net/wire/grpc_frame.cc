@@ -19,10 +19,12 @@ std::string grpc_frame(std::string_view message) {
 base::Result<std::optional<std::string>> take_grpc_message(base::ByteQueue& received, size_t bytes_max) {
   std::array<uint8_t, 5> head;
   if (received.peek(head) < head.size()) return std::optional<std::string>();
-  if (head[0] != 0) return base::fail(base::Code::kUnsupported, "compressed gRPC message, but no compression was agreed");
+  if (head[0] != 0)
+    return base::fail(base::Code::kUnsupported, "compressed gRPC message, but no compression was agreed");
   size_t size = size_t{head[1]} << 24 | size_t{head[2]} << 16 | size_t{head[3]} << 8 | head[4];
   if (size > bytes_max) {
-    return base::fail(base::Code::kExhausted, fmt::format("gRPC message of {} bytes; at most {} are accepted", size, bytes_max));
+    return base::fail(base::Code::kExhausted,
+                      fmt::format("gRPC message of {} bytes; at most {} are accepted", size, bytes_max));
   }
   if (received.size() < head.size() + size) return std::optional<std::string>();
   received.consume(head.size());

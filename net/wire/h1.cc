@@ -79,7 +79,8 @@ H1Parser::H1Parser(Kind kind, H1Limits limits) : impl_(std::make_unique<Impl>())
     me.complete = true;
     me.message.keep_alive = llhttp_should_keep_alive(p) != 0;
     me.message.status = p->status_code;
-    if (p->type == HTTP_REQUEST) me.message.method = llhttp_method_name(static_cast<llhttp_method_t>(p->method));
+    if (p->type == HTTP_REQUEST)
+      me.message.method = llhttp_method_name(static_cast<llhttp_method_t>(p->method));
     return static_cast<int>(HPE_PAUSED);  // one message at a time
   };
   llhttp_init(&impl_->parser, kind == Kind::kRequest ? HTTP_REQUEST : HTTP_RESPONSE, &on);
@@ -98,7 +99,8 @@ base::Result<size_t> H1Parser::feed(base::ByteView bytes) {
   if (outcome == HPE_PAUSED_UPGRADE) return fail(Code::kUnsupported, "protocol upgrade is not offered here");
   if (impl_->too_large) return fail(Code::kExhausted, "message above the size limit");
   const char* reason = llhttp_get_error_reason(&impl_->parser);
-  return fail(Code::kInvalid, fmt::format("malformed HTTP message: {}", reason && *reason ? reason : llhttp_errno_name(outcome)));
+  return fail(Code::kInvalid, fmt::format("malformed HTTP message: {}",
+                                          reason && *reason ? reason : llhttp_errno_name(outcome)));
 }
 
 base::Result<> H1Parser::feed_end() {
@@ -154,7 +156,8 @@ std::string h1_response(int status, Headers headers, std::string_view body, bool
   return out.append(body);
 }
 
-std::string h1_request(std::string_view method, std::string_view target, Headers headers, std::string_view body) {
+std::string h1_request(std::string_view method, std::string_view target, Headers headers,
+                       std::string_view body) {
   std::string out = fmt::format("{} {} HTTP/1.1\r\n", method, target);
   append_fields(out, headers, body);
   return out.append("\r\n").append(body);

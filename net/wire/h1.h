@@ -51,6 +51,7 @@ class H1Parser {
 
 // The start line, the headers, Content-Length and Connection, and the body.
 std::string h1_response(int status, Headers headers, std::string_view body, bool keep_alive);
-std::string h1_request(std::string_view method, std::string_view target, Headers headers, std::string_view body);
+std::string h1_request(std::string_view method, std::string_view target, Headers headers,
+                       std::string_view body);
 
 }  // namespace culvert::wire

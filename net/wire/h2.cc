@@ -16,7 +16,8 @@ using base::fail;
 using base::Result;
 
 const std::string* find_header(const Headers& headers, std::string_view name) {
-  auto found = std::find_if(headers.begin(), headers.end(), [&](const auto& field) { return field.first == name; });
+  auto found =
+      std::find_if(headers.begin(), headers.end(), [&](const auto& field) { return field.first == name; });
   return found == headers.end() ? nullptr : &found->second;
 }
 
@@ -36,8 +37,8 @@ struct Stream {
   bool finish = false;
   Headers trailers;
   bool has_trailers = false;
-  bool source_open = false;   // a data source has been handed to nghttp2
-  bool source_idle = false;   // it said DEFERRED and wants resume_data
+  bool source_open = false;  // a data source has been handed to nghttp2
+  bool source_idle = false;  // it said DEFERRED and wants resume_data
 };
 
 std::vector<nghttp2_nv> to_nv(const Headers& headers) {
@@ -78,8 +79,8 @@ struct H2Engine::Impl {
     return 0;
   }
 
-  static int on_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
-                       const uint8_t* value, size_t value_size, uint8_t, void* user) {
+  static int on_header(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name,
+                       size_t name_size, const uint8_t* value, size_t value_size, uint8_t, void* user) {
     Impl& me = self(user);
     Stream* stream = me.find(frame->hd.stream_id);
     if (!stream || stream->incoming_refused) return 0;
@@ -99,7 +100,8 @@ struct H2Engine::Impl {
     stream.incoming.clear();
     if (!stream.got_headers && role == Role::kClient) {
       const std::string* status = find_header(headers, ":status");
-      if (status && status->size() == 3 && (*status)[0] == '1' && !ends) return;  // 1xx: wait for the final one
+      if (status && status->size() == 3 && (*status)[0] == '1' && !ends)
+        return;  // 1xx: wait for the final one
     }
     if (!stream.got_headers) {
       stream.got_headers = true;
@@ -170,8 +172,8 @@ struct H2Engine::Impl {
   }
 
   // Says how much body there is; the bytes follow in send_data.
-  static ssize_t read_body(nghttp2_session*, int32_t id, uint8_t*, size_t room, uint32_t* flags, nghttp2_data_source*,
-                           void* user) {
+  static ssize_t read_body(nghttp2_session*, int32_t id, uint8_t*, size_t room, uint32_t* flags,
+                           nghttp2_data_source*, void* user) {
     Impl& me = self(user);
     Stream* stream = me.find(id);
     if (!stream) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -214,8 +216,8 @@ struct H2Engine::Impl {
   }
 
   // Flow control, frame size and our record limit, whichever is smallest.
-  static ssize_t body_length(nghttp2_session*, uint8_t, int32_t, int32_t session_window, int32_t stream_window,
-                             uint32_t remote_frame_max, void*) {
+  static ssize_t body_length(nghttp2_session*, uint8_t, int32_t, int32_t session_window,
+                             int32_t stream_window, uint32_t remote_frame_max, void*) {
     return std::max<ssize_t>(
         1, std::min({static_cast<ssize_t>(session_window), static_cast<ssize_t>(stream_window),
                      static_cast<ssize_t>(remote_frame_max), static_cast<ssize_t>(kDataBytesMax)}));
@@ -246,7 +248,8 @@ struct SessionParts {
 H2Engine::H2Engine(Role role, H2Settings settings, H2Visitor& visitor)
     : impl_(std::make_unique<Impl>(role, settings, visitor)) {
   SessionParts parts;
-  CULVERT_CHECK(nghttp2_session_callbacks_new(&parts.callbacks) == 0 && nghttp2_option_new(&parts.option) == 0);
+  CULVERT_CHECK(nghttp2_session_callbacks_new(&parts.callbacks) == 0 &&
+                nghttp2_option_new(&parts.option) == 0);
   nghttp2_session_callbacks_set_on_begin_headers_callback(parts.callbacks, Impl::on_begin_headers);
   nghttp2_session_callbacks_set_on_header_callback(parts.callbacks, Impl::on_header);
   nghttp2_session_callbacks_set_on_frame_recv_callback(parts.callbacks, Impl::on_frame);
@@ -302,7 +305,8 @@ Result<> H2Engine::produce(base::ByteQueue& out) {
   }
   impl_->out = nullptr;
   if (size < 0) {
-    return fail(Code::kProtocol, std::string("http2 send error: ") + nghttp2_strerror(static_cast<int>(size)));
+    return fail(Code::kProtocol,
+                std::string("http2 send error: ") + nghttp2_strerror(static_cast<int>(size)));
   }
   return {};
 }
@@ -315,10 +319,11 @@ Result<int32_t> H2Engine::open(const Headers& headers, bool end_stream) {
   std::vector<nghttp2_nv> nv = to_nv(headers);
   nghttp2_data_provider source{};
   source.read_callback = Impl::read_body;
-  int32_t id = nghttp2_submit_request(impl_->session, nullptr, nv.data(), nv.size(), end_stream ? nullptr : &source,
-                                      nullptr);
+  int32_t id = nghttp2_submit_request(impl_->session, nullptr, nv.data(), nv.size(),
+                                      end_stream ? nullptr : &source, nullptr);
   if (id < 0) {
-    return fail(Code::kExhausted, std::string("no further stream on this connection: ") + nghttp2_strerror(id));
+    return fail(Code::kExhausted,
+                std::string("no further stream on this connection: ") + nghttp2_strerror(id));
   }
   impl_->streams[id].source_open = !end_stream;
   return id;

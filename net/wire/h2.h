@@ -85,7 +85,8 @@ class H2Engine {
   // Appends frames until nothing is left or `out` is above its high mark.
   base::Result<> produce(base::ByteQueue& out);
   bool wants_write() const;
-  // False once the session is over: it was ended for a peer's fault, or GOAWAY has passed and no stream is left.
+  // False once the session is over: it was ended for a peer's fault, or GOAWAY has passed and no stream is
+  // left.
   bool wants_read() const;
 
   // Client: a new request; the stream id, or kExhausted when the peer takes no more.

@@ -24,8 +24,8 @@ struct TlsCallbacks {
   static TlsEngine* engine(const SSL* ssl) { return static_cast<TlsEngine*>(SSL_get_app_data(ssl)); }
 
   // Client ALPN without a protocol of ours is fatal; no ALPN at all never comes here (RFC 7301).
-  static int select_alpn(SSL* ssl, const uint8_t** out, uint8_t* out_length, const uint8_t* in, unsigned in_length,
-                         void*) {
+  static int select_alpn(SSL* ssl, const uint8_t** out, uint8_t* out_length, const uint8_t* in,
+                         unsigned in_length, void*) {
     for (const std::string& ours : engine(ssl)->options_.alpn) {
       for (unsigned at = 0; at < in_length; at += 1u + in[at]) {
         if (at + 1u + in[at] > in_length) break;
@@ -213,7 +213,8 @@ bool carries_name(X509* leaf, const std::string& name) {
 }  // namespace
 
 Result<> TlsEngine::check_peer(X509_STORE_CTX* store) {
-  X509_STORE_CTX_set_time(store, 0, std::chrono::duration_cast<std::chrono::seconds>(now_.time_since_epoch()).count());
+  X509_STORE_CTX_set_time(store, 0,
+                          std::chrono::duration_cast<std::chrono::seconds>(now_.time_since_epoch()).count());
   if (X509_verify_cert(store) != 1) {
     int number = X509_STORE_CTX_get_error(store);
     return fail(Code::kTls, std::string("the peer's certificate is not acceptable: ") +
@@ -226,7 +227,8 @@ Result<> TlsEngine::check_peer(X509_STORE_CTX* store) {
   peer_.leaf = std::move(*info);
   const auto& names = options_.server_names;
   if (role_ == Role::kClient && !names.empty() &&
-      std::none_of(names.begin(), names.end(), [&](const std::string& name) { return carries_name(leaf, name); })) {
+      std::none_of(names.begin(), names.end(),
+                   [&](const std::string& name) { return carries_name(leaf, name); })) {
     return fail(Code::kTls, "the server's certificate is not for " + names.front());
   }
   return options_.verify ? options_.verify(peer_) : Result<>{};

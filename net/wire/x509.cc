@@ -58,7 +58,8 @@ Result<base::WallTime> wall_time(const ASN1_TIME* time) {
 }
 
 std::string asn1_text(const ASN1_STRING* text) {
-  return std::string(base::as_text({ASN1_STRING_get0_data(text), static_cast<size_t>(ASN1_STRING_length(text))}));
+  return std::string(
+      base::as_text({ASN1_STRING_get0_data(text), static_cast<size_t>(ASN1_STRING_length(text))}));
 }
 
 void collect_sans(GENERAL_NAMES* names, CertInfo& info) {
@@ -193,7 +194,9 @@ bool set_dates(X509* cert, base::WallTime not_before, base::WallTime not_after) 
          ASN1_TIME_set(X509_getm_notAfter(cert), seconds(not_after));
 }
 
-const EVP_MD* digest_for(EVP_PKEY* key) { return EVP_PKEY_id(key) == EVP_PKEY_ED25519 ? nullptr : EVP_sha256(); }
+const EVP_MD* digest_for(EVP_PKEY* key) {
+  return EVP_PKEY_id(key) == EVP_PKEY_ED25519 ? nullptr : EVP_sha256();
+}
 
 }  // namespace
 
@@ -221,7 +224,8 @@ Result<> check_key_kind(EVP_PKEY* key) {
   switch (EVP_PKEY_id(key)) {
     case EVP_PKEY_RSA:
       if (EVP_PKEY_bits(key) >= 2048) return {};
-      return fail(Code::kInvalid, fmt::format("RSA key of {} bits; at least 2048 are needed", EVP_PKEY_bits(key)));
+      return fail(Code::kInvalid,
+                  fmt::format("RSA key of {} bits; at least 2048 are needed", EVP_PKEY_bits(key)));
     case EVP_PKEY_EC: {
       int curve = EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)));
       if (curve == NID_X9_62_prime256v1 || curve == NID_secp384r1) return {};
@@ -244,7 +248,8 @@ Result<ParsedCsr> parse_csr(std::string_view pem) {
   if (!key) return fail(Code::kInvalid, "certificate request without a usable key: " + openssl_reason());
   CULVERT_TRY(check_key_kind(key.get()));
   if (X509_REQ_verify(request.get(), key.get()) != 1) {
-    return fail(Code::kInvalid, "the certificate request is not signed with its own key: " + openssl_reason());
+    return fail(Code::kInvalid,
+                "the certificate request is not signed with its own key: " + openssl_reason());
   }
   ParsedCsr parsed;
   uint8_t* der = nullptr;
@@ -288,15 +293,16 @@ Result<CertSigner> CertSigner::self_signed(const PrivateKey& key, std::string_vi
   bssl::UniquePtr<X509> cert(X509_new());
   X509_NAME* subject = X509_get_subject_name(cert.get());
   std::string name(organization);
-  bool made = X509_set_version(cert.get(), X509_VERSION_3) && set_serial(cert.get()) &&
-              set_dates(cert.get(), not_before, not_after) &&
-              X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8, reinterpret_cast<const uint8_t*>(name.data()),
-                                         static_cast<int>(name.size()), -1, 0) &&
-              X509_set_issuer_name(cert.get(), subject) && X509_set_pubkey(cert.get(), key.raw()) &&
-              add_text_extension(cert.get(), NID_basic_constraints, "critical,CA:TRUE") &&
-              add_text_extension(cert.get(), NID_key_usage, "critical,keyCertSign,cRLSign") &&
-              add_text_extension(cert.get(), NID_subject_key_identifier, "hash") &&
-              X509_sign(cert.get(), key.raw(), digest_for(key.raw())) > 0;
+  bool made =
+      X509_set_version(cert.get(), X509_VERSION_3) && set_serial(cert.get()) &&
+      set_dates(cert.get(), not_before, not_after) &&
+      X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8, reinterpret_cast<const uint8_t*>(name.data()),
+                                 static_cast<int>(name.size()), -1, 0) &&
+      X509_set_issuer_name(cert.get(), subject) && X509_set_pubkey(cert.get(), key.raw()) &&
+      add_text_extension(cert.get(), NID_basic_constraints, "critical,CA:TRUE") &&
+      add_text_extension(cert.get(), NID_key_usage, "critical,keyCertSign,cRLSign") &&
+      add_text_extension(cert.get(), NID_subject_key_identifier, "hash") &&
+      X509_sign(cert.get(), key.raw(), digest_for(key.raw())) > 0;
   if (!made) return fail(Code::kInternal, "make root certificate: " + openssl_reason());
   return from_pem(x509_pem(cert.get()), key.to_pem());
 }
@@ -308,8 +314,10 @@ Result<std::string> CertSigner::sign(const LeafSpec& leaf) const {
   bssl::UniquePtr<EVP_PKEY> key(d2i_PUBKEY(nullptr, &der, static_cast<long>(leaf.public_key_der.size())));
   if (!key) return fail(Code::kInvalid, "unusable public key: " + openssl_reason());
   bssl::UniquePtr<GENERAL_NAMES> names(GENERAL_NAMES_new());
-  for (const std::string& uri : leaf.uri_sans) sk_GENERAL_NAME_push(names.get(), text_name(GEN_URI, uri).release());
-  for (const std::string& dns : leaf.dns_sans) sk_GENERAL_NAME_push(names.get(), text_name(GEN_DNS, dns).release());
+  for (const std::string& uri : leaf.uri_sans)
+    sk_GENERAL_NAME_push(names.get(), text_name(GEN_URI, uri).release());
+  for (const std::string& dns : leaf.dns_sans)
+    sk_GENERAL_NAME_push(names.get(), text_name(GEN_DNS, dns).release());
   for (const base::IpAddr& ip : leaf.ip_sans) sk_GENERAL_NAME_push(names.get(), ip_name(ip).release());
   bssl::UniquePtr<X509> cert(X509_new());
   bool made = X509_set_version(cert.get(), X509_VERSION_3) && set_serial(cert.get()) &&

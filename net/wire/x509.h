@@ -44,8 +44,8 @@ base::Result<ParsedCsr> parse_csr(std::string_view pem);
 
 struct LeafSpec {
   std::string public_key_der;
-  std::string common_name;               // empty: no subject
-  std::vector<std::string> uri_sans;     // each its own entry, never joined
+  std::string common_name;            // empty: no subject
+  std::vector<std::string> uri_sans;  // each its own entry, never joined
   std::vector<std::string> dns_sans;
   std::vector<base::IpAddr> ip_sans;
   base::WallTime not_before{};

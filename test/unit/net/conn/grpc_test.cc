@@ -21,7 +21,8 @@ struct Authority {
   wire::CertSigner signer;
   base::WallTime now;
   explicit Authority(SimLoop& loop)
-      : signer(*wire::CertSigner::self_signed(key, "cluster.local", loop.wall_now() - kDay, loop.wall_now() + kDay)),
+      : signer(*wire::CertSigner::self_signed(key, "cluster.local", loop.wall_now() - kDay,
+                                              loop.wall_now() + kDay)),
         now(loop.wall_now()) {}
   wire::TlsIdentityRef issue(std::string uri) const {
     auto leaf_key = *wire::PrivateKey::generate_p256();
