@@ -11,7 +11,7 @@ from lab.lab import Lab   # noqa: E402
 from lab.programs import Ended   # noqa: E402
 from lab.report import Report   # noqa: E402
 from lab.scene import Scene   # noqa: E402
-from lab.sh import LabError   # noqa: E402
+from lab.sh import LabError, run   # noqa: E402
 
 # One-minute certificates and one-second keepalives: the time an hour would take is compressed here.
 ZTUNNEL_ENV = {"SECRET_TTL": "60s", "KEEPALIVE_TIME": "1s", "KEEPALIVE_INTERVAL": "1s", "AUTHZ_POLICY_INFO_LOGGING": "true"}
@@ -42,11 +42,13 @@ def how_to_look(lab):
     culvert = lab.binary("culvert")
     one = lab.nodes[0]
     inside = f"ip netns exec {one.ztunnel.pod.netns}"
+    views = f"  {inside} curl -s localhost:15000/config_dump"
+    if run([culvert, "get", "--help"], check=False).returncode == 0:
+        views = f"  {inside} {culvert} get workloads\n  {inside} {culvert} get connections"
     return f"""
 The mesh is up. Edit manifests in {lab.manifests}, and look around:
   ip netns exec {lab.prefix}pod-production-web curl http://10.96.0.10/
-  {inside} {culvert} get workloads
-  {inside} {culvert} get connections
+{views}
   {inside} curl -s localhost:15020/metrics
   ip netns exec {lab.prefix}control curl -s localhost:8080/debug/syncz
   ip netns exec {lab.prefix}node1 tcpdump -ni link-node2 tcp
