@@ -55,6 +55,14 @@ bool is_node_id(const std::string& id) {
          base::IpAddr::parse(ip).has_value();
 }
 
+// The third part of a node id is "<pod>.<namespace>".
+std::string namespace_of(const std::string& node_id) {
+  size_t second = node_id.find('~', node_id.find('~') + 1);
+  std::string pod = node_id.substr(second + 1, node_id.rfind('~') - second - 1);
+  size_t dot = pod.rfind('.');
+  return dot == std::string::npos ? std::string() : pod.substr(dot + 1);
+}
+
 }  // namespace
 
 class AdsServer::Stream {
@@ -166,8 +174,9 @@ std::optional<GrpcStatus> AdsServer::Stream::check_node(const v3::DeltaDiscovery
   node_id_ = request.node().id();
   node_name_ = metadata_text(request.node(), "NODE_NAME");
   std::string ns = metadata_text(request.node(), "NAMESPACE");
+  if (ns.empty()) ns = namespace_of(node_id_);
   std::string account = metadata_text(request.node(), "SERVICE_ACCOUNT");
-  if ((!ns.empty() && ns != caller_.ns) || (!account.empty() && account != caller_.service_account)) {
+  if (ns != caller_.ns || (!account.empty() && account != caller_.service_account)) {
     return GrpcStatus{GrpcCode::kPermissionDenied, fmt::format("the node claims {}/{}, but has proven {}", ns,
                                                                account, caller_.to_string())};
   }
