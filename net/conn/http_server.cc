@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/conn/http_server.h"
 
+#include <array>
 #include <charconv>
 
 #include "net/async/wait.h"
@@ -32,6 +33,34 @@ int status_for(const base::Error& error) {
   if (error.code() == Code::kExhausted) return 413;
   if (error.code() == Code::kTimeout) return 408;
   return 400;
+}
+
+// A connection between two requests: woken by its stream or, through the set, by a drain.
+class IdleConnection final : private io::Waiter {
+ public:
+  IdleConnection(std::set<async::Event*>& all, io::ByteStream& stream, async::Event& woken)
+      : all_(all), stream_(stream), woken_(woken) {
+    all_.insert(&woken_);
+    stream_.arm_read(this);
+  }
+  ~IdleConnection() {
+    stream_.arm_read(nullptr);
+    all_.erase(&woken_);
+  }
+
+ private:
+  void on_ready() override { woken_.set(); }
+  std::set<async::Event*>& all_;
+  io::ByteStream& stream_;
+  async::Event& woken_;
+};
+
+async::Task<Result<>> read_and_drop(io::ByteStream& stream) {
+  std::array<uint8_t, 4096> ignored;
+  for (;;) {
+    Result<size_t> got = co_await io::read_some(stream, ignored);
+    if (!got || *got == 0) co_return Result<>{};
+  }
 }
 
 // Gathers one request; false: the client closed between requests.
@@ -102,7 +131,10 @@ async::Task<void> HttpServer::run() {
   co_await connections_.idle().wait();
 }
 
-void HttpServer::drain() { draining_.set(); }
+void HttpServer::drain() {
+  draining_.set();
+  for (async::Event* waiting : idle_) waiting->set();
+}
 
 async::Task<void> HttpServer::serve(std::unique_ptr<io::ByteStream> stream) {
   wire::H1Parser parser(wire::H1Parser::Kind::kRequest, options_.limits);
@@ -114,22 +146,32 @@ async::Task<void> HttpServer::serve(std::unique_ptr<io::ByteStream> stream) {
       std::string refusal =
           wire::h1_response(status_for(again.error()), {{"content-type", "text/plain; charset=utf-8"}},
                             again.error().message() + "\n", false);
-      (void)co_await io::write_all(*stream, base::as_bytes(refusal));
+      (void)co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.write_timeout), "answer",
+                                          io::write_all(*stream, base::as_bytes(refusal)));
     }
     break;
   }
   stream->shutdown_write();
+  // A socket closed with unread input resets its peer, which may then never read our answer.
+  (void)co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.linger_timeout), "close",
+                                      read_and_drop(*stream));
+}
+
+// False: the client stayed idle for too long, or the server drains. An end is for read_request to find.
+async::Task<bool> HttpServer::wait_for_request(io::ByteStream& stream) {
+  if (draining_.is_set()) co_return false;
+  async::Event woken(loop_);
+  IdleConnection idle(idle_, stream, woken);
+  bool in_time = co_await woken.wait(async::Deadline::in(loop_, options_.idle_timeout));
+  co_return in_time && !draining_.is_set();
 }
 
 async::Task<Result<bool>> HttpServer::serve_one(io::ByteStream& stream, wire::H1Parser& parser,
                                                 base::ByteQueue& rest) {
   if (rest.empty()) {
     // Between requests a client may be idle for longer than it may dawdle inside one.
-    Result<size_t> first =
-        co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.idle_timeout), "idle",
-                                      io::read_some(stream, rest.reserve(4096)));
-    rest.commit(first ? *first : 0);
-    if (!first || *first == 0) co_return false;
+    bool more = co_await wait_for_request(stream);
+    if (!more) co_return false;
   }
   Result<bool> arrived =
       co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.head_timeout), "request",
@@ -151,8 +193,9 @@ async::Task<Result<bool>> HttpServer::serve_one(io::ByteStream& stream, wire::H1
   std::string bytes = wire::h1_response(response.status, std::move(response.headers), response.body,
                                         keep_alive && !draining_.is_set());
   if (is_head) bytes.resize(bytes.size() - response.body.size());
-  Result<> written = co_await io::write_all(stream, base::as_bytes(bytes));
-  if (!written) co_return fail(std::move(written).error());
+  Result<> written = co_await async::with_deadline(loop_, async::Deadline::in(loop_, options_.write_timeout),
+                                                   "answer", io::write_all(stream, base::as_bytes(bytes)));
+  if (!written) co_return false;  // there is nobody left to tell
   co_return keep_alive && !draining_.is_set();
 }
 

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "net/async/loop.h"
@@ -36,13 +37,15 @@ struct HttpResponse {
 // The value of `name` in a query string, percent-decoded; nullopt if absent. "a&b=" gives "" for both.
 std::optional<std::string> query_value(std::string_view query, std::string_view name);
 
-// A handler is cancelled when its client goes away or the server ends.
+// A handler runs to its end even if its client goes away; it is cancelled only when the server is destroyed.
 using HttpHandler = std::function<async::Task<HttpResponse>(HttpRequest)>;
 
 struct HttpServerOptions {
-  base::Duration head_timeout = std::chrono::seconds(2);   // from the first byte of a request to its end
-  base::Duration idle_timeout = std::chrono::seconds(60);  // between requests
-  size_t connections_max = 1024;                           // more are closed at once
+  base::Duration head_timeout = std::chrono::seconds(2);    // from the first byte of a request to its end
+  base::Duration idle_timeout = std::chrono::seconds(60);   // between requests
+  base::Duration write_timeout = std::chrono::seconds(30);  // for the client to take one answer
+  base::Duration linger_timeout = std::chrono::seconds(1);  // for the client to read our last words and close
+  size_t connections_max = 1024;                            // more are closed at once
   wire::H1Limits limits;
 };
 
@@ -53,12 +56,14 @@ class HttpServer {
 
   // Accepts until drained or destroyed.
   async::Task<void> run();
-  // Stops accepting; requests under way are answered, then their connections close. run() ends after that.
+  // Stops accepting; idle connections close, requests under way are answered and then theirs. run() ends
+  // after that.
   void drain();
   base::SocketAddr local_addr() const { return local_; }
 
  private:
   async::Task<void> serve(std::unique_ptr<io::ByteStream> stream);
+  async::Task<bool> wait_for_request(io::ByteStream& stream);
   async::Task<base::Result<bool>> serve_one(io::ByteStream& stream, wire::H1Parser& parser,
                                             base::ByteQueue& rest);
 
@@ -69,6 +74,7 @@ class HttpServer {
   base::Log& log_;
   HttpServerOptions options_;
   async::Event draining_;
+  std::set<async::Event*> idle_;  // what wakes each connection that waits for a request
   async::Scope acceptor_;
   async::Scope connections_;
   async::Task<void> accept_loop();

@@ -29,6 +29,14 @@ class Relay::Pump final : private async::Job {
     state_ = State::kDone;
   }
   bool done() const { return state_ == State::kDone; }
+  // The stream this pump writes to is dead both ways: what could still be read has nowhere to go, and a
+  // silent peer that ignores our half-close would keep the connection for ever.
+  void lose_sink() {
+    if (done()) return;
+    stop();
+    rest_.clear();
+    relay_.pump_done();
+  }
   uint64_t bytes() const { return bytes_; }
 
  private:
@@ -72,8 +80,11 @@ class Relay::Pump final : private async::Job {
       return false;
     }
     if (!got.ok()) {
-      if (got.is_error()) note(got.error());
       close_sink();
+      if (got.is_error()) {
+        note(got.error());
+        relay_.source_died(*this);
+      }
       return true;
     }
     base::ByteView bytes = buffer_.span().first(got.count());
@@ -174,6 +185,8 @@ void Relay::abort(base::Error reason) {
   upstream_.abort();
   finished_.set();
 }
+
+void Relay::source_died(const Pump& pump) { (&pump == up_.get() ? *down_ : *up_).lose_sink(); }
 
 void Relay::pump_done() {
   if (up_->done() && down_->done()) finished_.set();

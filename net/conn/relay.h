@@ -11,11 +11,12 @@
 // |           | source at eof, or broken              | closing                              |
 // | writing   | the rest is gone                      | reading                              |
 // | closing   | sink.flushed()                        | done                                 |
+// | any       | sink found dead by the other pump     | done                                 |
 // | done      | -                                     |                                      |
 //
-// A reset or a broken pipe is a clean end of its direction, as it is for the peer's users; other
-// errors are kept and returned when both directions are done. There is no idle and no
-// half-close time-out unless the owner calls abort.
+// A reset or a broken pipe is a clean end, as it is for the peer's users, and the other side sees an
+// ordinary end; other errors are kept and returned when both directions are done. A stream that broke while
+// it was read ends both directions. There is no idle and no half-close time-out unless the owner calls abort.
 #pragma once
 
 #include <memory>
@@ -68,6 +69,7 @@ class Relay {
  private:
   class Pump;
   void pump_done();
+  void source_died(const Pump& pump);
 
   async::Loop& loop_;
   io::ByteStream& downstream_;

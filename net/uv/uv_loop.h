@@ -47,7 +47,8 @@ class UvLoop final : public async::Loop {
   // Thread safe. run() returns at the end of the turn in which it notices.
   void stop();
 
-  // Edge-triggered EPOLLIN | EPOLLOUT | EPOLLRDHUP. One watch per descriptor; unwatch before close.
+  // Edge-triggered EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI. One watch per descriptor; unwatch before
+  // close.
   bool watch(int fd, FdWatch& watch);
   void unwatch(int fd, FdWatch& watch);
 

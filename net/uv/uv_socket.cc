@@ -19,7 +19,7 @@ namespace {
 // <linux/netfilter_ipv4.h> and <linux/netfilter_ipv6/ip6_tables.h> clash with <netinet/in.h>.
 constexpr int kSoOriginalDst = 80;
 
-constexpr uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+constexpr uint32_t kReadEvents = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 constexpr uint32_t kWriteEvents = EPOLLOUT | EPOLLHUP | EPOLLERR;
 
 bool would_block(int number) { return number == EAGAIN || number == EWOULDBLOCK; }
@@ -52,7 +52,7 @@ UvStream::~UvStream() {
 }
 
 void UvStream::on_events(uint32_t events) {
-  if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) hangup_seen_ = true;
+  if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) short_read_tells_nothing_ = true;
   if (events & kReadEvents) read_.set();
   if (events & kWriteEvents) write_.set();
 }
@@ -63,8 +63,9 @@ io::IoResult UvStream::try_read(base::ByteSpan into) {
   for (;;) {
     ssize_t got = recv(fd_.get(), into.data(), into.size(), 0);
     if (got > 0) {
-      // A short read has drained the socket, unless an end or an error waits behind it.
-      if (static_cast<size_t>(got) < into.size() && !hangup_seen_) read_.clear();
+      // A short read has drained the socket, unless an end, an error or bytes after an urgent one wait behind
+      // it.
+      if (static_cast<size_t>(got) < into.size() && !short_read_tells_nothing_) read_.clear();
       return io::IoResult::bytes(static_cast<size_t>(got));
     }
     if (got == 0) return io::IoResult::eof();
@@ -266,7 +267,11 @@ base::Result<uint32_t> UvPacketSocket::peer_uid() const {
 }
 
 UvPacketListener::UvPacketListener(UvLoop& loop, base::UniqueFd fd, std::string unlink_path)
-    : loop_(loop), fd_(std::move(fd)), unlink_path_(std::move(unlink_path)), accept_(loop, true) {
+    : loop_(loop),
+      fd_(std::move(fd)),
+      unlink_path_(std::move(unlink_path)),
+      accept_(loop, true),
+      rest_([this] { accept_.set(); }) {
   loop_.watch(fd_.get(), *this);
 }
 
@@ -275,16 +280,22 @@ UvPacketListener::~UvPacketListener() {
   if (!unlink_path_.empty()) ::unlink(unlink_path_.c_str());
 }
 
-void UvPacketListener::on_events(uint32_t) { accept_.set(); }
+void UvPacketListener::on_events(uint32_t) {
+  if (!rest_.armed()) accept_.set();
+}
 
 base::Result<std::unique_ptr<io::PacketSocket>> UvPacketListener::try_accept() {
-  base::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (fd.valid()) return std::make_unique<UvPacketSocket>(loop_, std::move(fd));
-  if (would_block(errno) || errno == EINTR || errno == ECONNABORTED) {
+  if (!accept_.ready()) return std::unique_ptr<io::PacketSocket>();
+  for (;;) {
+    base::UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd.valid()) return std::make_unique<UvPacketSocket>(loop_, std::move(fd));
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    int number = errno;
     accept_.clear();
-    return std::unique_ptr<io::PacketSocket>();
+    if (would_block(number)) return std::unique_ptr<io::PacketSocket>();
+    loop_.arm(rest_, loop_.now() + UvListener::kRestWhenExhausted);
+    return base::fail(base::Error::from_errno(number, "accept packet connection"));
   }
-  return base::fail(base::Error::from_errno(errno, "accept packet connection"));
 }
 
 }  // namespace culvert::uv

@@ -76,7 +76,7 @@ class UvStream final : public io::ByteStream, private FdWatch {
   base::SocketAddr peer_;
   Readiness read_;
   Readiness write_;
-  bool hangup_seen_ = false;  // an end is queued behind the bytes: a short read is not "drained"
+  bool short_read_tells_nothing_ = false;  // an end or urgent data is queued: a short read is not "drained"
   bool write_closed_ = false;
 };
 
@@ -139,6 +139,7 @@ class UvPacketListener final : public io::PacketListener, private FdWatch {
   base::UniqueFd fd_;
   std::string unlink_path_;
   Readiness accept_;
+  async::CallTimer rest_;
 };
 
 }  // namespace culvert::uv
