@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// `culvert lint`: what is wrong with manifests, without a control plane (spec control-plane section 7.2).
+// `culvert lint`: what the control plane would say about manifests, without one (spec control-plane
+// section 7.2).
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "control/cli/output.h"
 #include "control/compile/compile.h"
+#include "net/base/result.h"
 
 namespace culvert::control {
 
 struct LintCommand {
-  std::vector<std::string> paths;  // files and directories
-  CompileOptions options;
-  Severity fail_at = Severity::kWarning;  // findings from here on change the exit status
-  OutputFormat format = OutputFormat::kTable;
+  std::vector<std::string> paths;  // files, or directories with all below them
+  Severity threshold = Severity::kWarning;
+  bool json = false;
+  CompileOptions compile;
 };
 
-struct LintOutcome {
+struct LintReport {
   std::string text;
-  int status = 0;  // 0: nothing to say, 1: a path cannot be read, 3: findings at or over `fail_at`
+  bool over_threshold = false;  // a finding at or above the threshold
 };
 
-LintOutcome lint(const LintCommand& command);
+// An error: a path cannot be read, or names no manifest.
+base::Result<LintReport> lint(const LintCommand& command);
 
 }  // namespace culvert::control

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// `culvert status`: the health of a mesh on one screen, from culvertd's own pages. Pure: JSON text in, text
-// out.
+// `culvert status`: one screen of health from the control plane's pages. Pure; main fetches.
 #pragma once
 
 #include <string>
+#include <string_view>
 
-#include "control/cli/output.h"
+#include "net/base/result.h"
 
 namespace culvert::control {
 
 struct StatusPages {
-  std::string version;   // /version
-  bool ready = false;    // /ready answered 200
-  std::string ambientz;  // /debug/ambientz
-  std::string syncz;     // /debug/syncz
-  std::string errors;    // /debug/config_errors
+  std::string version;  // /version
+  std::string ambient;  // /debug/ambientz
+  std::string sync;     // /debug/syncz
+  std::string errors;   // /debug/config_errors
 };
 
-struct StatusOutcome {
+struct StatusReport {
   std::string text;
-  bool healthy = true;  // ready, every proxy in sync, no manifest in error
+  bool healthy = false;  // nothing in the text needs attention
 };
 
-base::Result<StatusOutcome> show_status(const StatusPages& pages, OutputFormat format);
+base::Result<StatusReport> status_report(const StatusPages& pages);
 
 }  // namespace culvert::control
