@@ -9,19 +9,25 @@
 namespace culvert::kube {
 
 void Cursor::fail(const std::string& message) const {
-  log_->problems.push_back(
-      {{log_->file, line()}, log_->object, path_.empty() ? message : path_ + ": " + message, false});
+  Problem problem{
+      {log_->file, line()}, log_->object, path_.empty() ? message : path_ + ": " + message, false};
+  if (log_->problems.size() >= CursorLog::kProblemsMax) return;
+  // A value of the wrong shape is met once for each field that is looked for in it.
+  for (const Problem& old : log_->problems) {
+    if (old.origin.line == problem.origin.line && old.message == problem.message) return;
+  }
+  log_->problems.push_back(std::move(problem));
 }
 
 Cursor Cursor::at(const std::string& key) const {
   std::string path = path_.empty() ? key : path_ + "." + key;
-  if (absent()) return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_);
+  if (absent()) return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_, line());
   if (!node_.IsMap()) {
     fail("must be a map");
-    return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_);
+    return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_, line());
   }
   const YAML::Node& map = node_;  // the const operator[] does not insert
-  return Cursor(map[key], std::move(path), *log_);
+  return Cursor(map[key], std::move(path), *log_, line());
 }
 
 std::vector<Cursor> Cursor::items() const {
@@ -32,7 +38,7 @@ std::vector<Cursor> Cursor::items() const {
     return out;
   }
   for (size_t i = 0; i < node_.size(); ++i)
-    out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_);
+    out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_, line());
   return out;
 }
 
@@ -49,7 +55,7 @@ std::vector<std::pair<std::string, Cursor>> Cursor::fields() const {
       continue;
     }
     std::string key = field.first.Scalar();
-    out.emplace_back(key, Cursor(field.second, path_.empty() ? key : path_ + "." + key, *log_));
+    out.emplace_back(key, Cursor(field.second, path_.empty() ? key : path_ + "." + key, *log_, line()));
   }
   return out;
 }
@@ -86,7 +92,11 @@ int64_t Cursor::integer(int64_t low, int64_t high, int64_t fallback) const {
 
 std::vector<std::string> Cursor::texts() const {
   std::vector<std::string> out;
-  for (const Cursor& item : items()) out.push_back(item.text());
+  for (const Cursor& item : items()) {
+    // An empty item is a forgotten value; read as "" it would match nobody and a DENY would not deny.
+    if (item.absent()) item.fail("is empty");
+    out.push_back(item.text());
+  }
   return out;
 }
 

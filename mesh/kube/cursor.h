@@ -14,6 +14,7 @@
 namespace culvert::kube {
 
 struct CursorLog {
+  static constexpr size_t kProblemsMax = 20;  // of one object; nobody reads more at once
   std::string file;
   std::string object;
   std::vector<Problem> problems;
@@ -21,15 +22,16 @@ struct CursorLog {
 
 class Cursor {
  public:
-  Cursor(YAML::Node node, std::string path, CursorLog& log)
-      : node_(std::move(node)), path_(std::move(path)), log_(&log) {}
+  // `line`: of the value around it, for what is missing.
+  Cursor(YAML::Node node, std::string path, CursorLog& log, int line = 0)
+      : node_(std::move(node)), path_(std::move(path)), log_(&log), around_(line) {}
 
   // Absent or null.
   bool absent() const { return !node_.IsDefined() || node_.IsNull(); }
   bool is_scalar() const { return node_.IsDefined() && node_.IsScalar(); }
   bool is_list() const { return node_.IsDefined() && node_.IsSequence(); }
   bool is_map() const { return node_.IsDefined() && node_.IsMap(); }
-  int line() const { return node_.IsDefined() && node_.Mark().line >= 0 ? node_.Mark().line + 1 : 0; }
+  int line() const { return node_.IsDefined() && node_.Mark().line >= 0 ? node_.Mark().line + 1 : around_; }
   const std::string& path() const { return path_; }
 
   Cursor at(const std::string& key) const;
@@ -50,6 +52,7 @@ class Cursor {
   YAML::Node node_;
   std::string path_;
   CursorLog* log_;
+  int around_;
 };
 
 }  // namespace culvert::kube

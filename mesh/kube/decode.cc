@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 
 #include "mesh/kube/cursor.h"
 #include "mesh/kube/decode_kinds.h"
@@ -94,7 +95,7 @@ Meta decode_meta(const Cursor& root, bool namespaced, const std::string& file) {
   Meta out;
   out.name = meta.at("name").text();
   out.generate_name = meta.at("generateName").text();
-  if (out.name.empty()) meta.fail("metadata.name is missing");
+  if (out.name.empty()) meta.at("name").fail("is missing");
   if (namespaced) out.ns = meta.at("namespace").text("default");
   out.uid = meta.at("uid").text();
   out.labels = meta.at("labels").labels();
@@ -116,23 +117,37 @@ Meta decode_meta(const Cursor& root, bool namespaced, const std::string& file) {
   return out;
 }
 
-// What an alias bomb would expand to; stops at the limit.
-size_t count_nodes(const YAML::Node& node, size_t limit, int depth_left) {
-  if (depth_left == 0) return limit + 1;
-  size_t count = 1;
-  if (node.IsSequence()) {
-    for (const auto& item : node) {
-      count += count_nodes(item, limit - std::min(count, limit), depth_left - 1);
-      if (count > limit) return count;
+// Walks a document once, aliases expanded, before anything reads it.
+class TreeCheck {
+ public:
+  explicit TreeCheck(size_t nodes_max) : left_(nodes_max) {}
+
+  // False: an alias bomb, or too deep.
+  bool walk(const YAML::Node& node, int depth_left) {
+    if (depth_left == 0 || left_ == 0) return false;
+    left_--;
+    if (node.IsSequence()) {
+      for (const auto& item : node) {
+        if (!walk(item, depth_left - 1)) return false;
+      }
+    } else if (node.IsMap()) {
+      std::set<std::string_view> keys;
+      for (const auto& field : node) {
+        if (field.first.IsScalar() && !keys.insert(field.first.Scalar()).second && !duplicate_) {
+          duplicate_ = {field.first.Scalar(), field.first.Mark().line + 1};
+        }
+        if (!walk(field.second, depth_left - 1)) return false;
+      }
     }
-  } else if (node.IsMap()) {
-    for (const auto& field : node) {
-      count += count_nodes(field.second, limit - std::min(count, limit), depth_left - 1);
-      if (count > limit) return count;
-    }
+    return true;
   }
-  return count;
-}
+  // The first key that a map has twice, and its line.
+  const std::optional<std::pair<std::string, int>>& duplicate() const { return duplicate_; }
+
+ private:
+  size_t left_;
+  std::optional<std::pair<std::string, int>> duplicate_;
+};
 
 class FileDecoder {
  public:
@@ -141,7 +156,8 @@ class FileDecoder {
 
   void document(const YAML::Node& node) {
     if (!node.IsDefined() || node.IsNull()) return;
-    if (count_nodes(node, limits_.nodes_max, limits_.depth_max) > limits_.nodes_max) {
+    TreeCheck check(limits_.nodes_max);
+    if (!check.walk(node, limits_.depth_max)) {
       out_.syntax =
           Problem{{file_, line_of(node)}, "", "the document is nested too deeply or expands too far", false};
       return;
@@ -155,8 +171,18 @@ class FileDecoder {
     }
     std::string kind = root.at("kind").text();
     if (kind.ends_with("List") && root.at("items").is_list()) {
-      for (const auto& item : node["items"]) document(item);
+      for (const auto& item : node["items"]) {
+        document(item);
+        if (out_.syntax) return;
+      }
       return;
+    }
+    // Of two equal keys only one would be read, and nobody can tell which was meant.
+    if (check.duplicate()) {
+      log.problems.push_back({{file_, check.duplicate()->second},
+                              "",
+                              fmt::format("key \"{}\" is given twice", check.duplicate()->first),
+                              false});
     }
     object(root, log, kind);
   }

@@ -28,7 +28,7 @@ struct Decoded {
 
 struct DecodedFile {
   std::vector<Decoded> documents;
-  // The text is not YAML from some point on: what stood before is in `documents`.
+  // The text is not YAML, or expands too far: nothing after that point was read, and perhaps nothing before.
   std::optional<Problem> syntax;
   size_t unknown_kinds = 0;
 };

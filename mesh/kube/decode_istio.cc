@@ -92,6 +92,11 @@ AuthorizationPolicy::Operation decode_operation(const Cursor& operation) {
 AuthorizationPolicy::Rule decode_rule(const Cursor& rule) {
   rule.only({"from", "to", "when"});
   AuthorizationPolicy::Rule out;
+  // Absent means anybody; a list that names nobody must not come to mean the same.
+  for (const char* key : {"from", "to"}) {
+    Cursor list = rule.at(key);
+    if (list.is_list() && list.items().empty()) list.fail("must not be empty; leave it out to match all");
+  }
   for (const Cursor& item : rule.at("from").items()) {
     item.only({"source"});
     out.from.push_back(decode_source(item.at("source")));
