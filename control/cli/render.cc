@@ -258,19 +258,6 @@ void write_yaml(const json& value, size_t indent, std::string& out) {
   }
 }
 
-// What a terminal would act on is shown as \xNN.
-std::string printable(const std::string& cell) {
-  std::string out;
-  for (unsigned char c : cell) {
-    if (c < 0x20 || c == 0x7f) {
-      out += fmt::format("\\x{:02x}", c);
-    } else {
-      out += static_cast<char>(c);
-    }
-  }
-  return out;
-}
-
 View view_of(GetKind kind, const json& input, const RenderOptions& options) {
   switch (kind) {
     case GetKind::kWorkloads: return workloads(input, options);
@@ -284,6 +271,18 @@ View view_of(GetKind kind, const json& input, const RenderOptions& options) {
 }
 
 }  // namespace
+
+std::string printable(const std::string& cell) {
+  std::string out;
+  for (unsigned char c : cell) {
+    if (c < 0x20 || c == 0x7f) {
+      out += fmt::format("\\x{:02x}", c);
+    } else {
+      out += static_cast<char>(c);
+    }
+  }
+  return out;
+}
 
 std::optional<GetKind> parse_get_kind(std::string_view text) {
   static const std::map<std::string_view, GetKind> kinds = {

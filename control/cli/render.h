@@ -43,4 +43,7 @@ base::Result<std::string> render(GetKind kind, std::string_view json, const Rend
 std::string render_table(const std::vector<std::string>& columns,
                          const std::vector<std::vector<std::string>>& rows);
 
+// What a terminal would act on is shown as \xNN.
+std::string printable(const std::string& text);
+
 }  // namespace culvert::control

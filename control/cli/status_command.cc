@@ -66,24 +66,28 @@ Result<StatusReport> status_report(const StatusPages& pages) {
   size_t unhealthy = count(workloads, "status", "Unhealthy");
   size_t late = 0;
   std::string details;
+  std::string line;
+  auto add = [&] { details += printable(line) + '\n'; };
   for (const json& proxy : proxies) {
     if (!behind(proxy)) continue;
     ++late;
-    details += fmt::format("  proxy {} has not taken what was sent", text(proxy, "node"));
+    line = fmt::format("  proxy {} has not taken what was sent", text(proxy, "node"));
     for (const json& type : list(proxy, "types")) {
-      if (std::string error = text(type, "lastError"); !error.empty()) details += ": " + error;
+      if (std::string error = text(type, "lastError"); !error.empty()) line += ": " + error;
     }
-    details += '\n';
+    add();
   }
   for (const json& one : problems) {
-    details += fmt::format("  {}: {} {}\n", text(one, "at"), text(one, "object"), text(one, "message"));
+    line = fmt::format("  {}: {} {}", text(one, "at"), text(one, "object"), text(one, "message"));
+    add();
   }
   size_t warnings = 0;
   for (const json& one : findings) {
     if (text(one, "severity") == "Info" || text(one, "severity") == "info") continue;
     ++warnings;
-    details += fmt::format("  {}: [{}] {} {}\n", text(one, "at"), text(one, "code"), text(one, "object"),
-                           text(one, "message"));
+    line = fmt::format("  {}: [{}] {} {}", text(one, "at"), text(one, "code"), text(one, "object"),
+                       text(one, "message"));
+    add();
   }
   std::string version = pages.version.substr(0, pages.version.find('\n'));
   report.text = render_table(
