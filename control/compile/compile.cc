@@ -23,7 +23,7 @@ bool older(const kube::Meta& a, const kube::Meta& b) {
 
 Compiled compile(const kube::Objects& objects, const CompileOptions& options, const Compiled* previous) {
   Compiled out;
-  Context context{objects, options, previous, out, {}, {}, {}, {}};
+  Context context{objects, options, previous, out, {}, {}, {}, {}, {}, {}};
   if (const std::string* network =
           label(objects.namespace_labels(options.system_namespace), "topology.istio.io/network")) {
     context.network = *network;

@@ -42,6 +42,10 @@ struct Context {
   std::map<std::string, Waypoint> waypoints;                       // by "ns/name"
   std::map<std::string, ServiceSource> sources;                    // by service key
   std::map<std::string, std::vector<std::string>> services_by_ns;  // service keys
+  // Policies that are sent and select workloads, and all PeerAuthentications, by namespace: a workload is
+  // held against those of its own namespace and of the root namespace only.
+  std::map<std::string, std::vector<const kube::AuthorizationPolicy*>> selector_policies;
+  std::map<std::string, std::vector<const kube::PeerAuthentication*>> peer_authentications;
 
   void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind,
             std::string message) {
@@ -60,7 +64,7 @@ void compile_services(Context& context);
 model::AppProtocol app_protocol(std::string_view name, std::string_view protocol, uint16_t port);
 // policies.cc
 void compile_authorization_policies(Context& context);
-// Names of selector policies on a workload, sorted.
+// Names of selector policies on a workload, sorted. After compile_authorization_policies.
 std::vector<std::string> selected_policies(const Context& context, const std::string& ns,
                                            const kube::Labels& labels);
 // peer_auth.cc

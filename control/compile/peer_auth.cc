@@ -16,11 +16,12 @@ using Mode = PeerAuthentication::Mode;
 bool is_wide(const PeerAuthentication& policy) { return !policy.selector || policy.selector->empty(); }
 
 const PeerAuthentication* oldest(const Context& context, const std::string& ns, const kube::Labels* labels) {
+  auto found = context.peer_authentications.find(ns);
+  if (found == context.peer_authentications.end()) return nullptr;
   const PeerAuthentication* best = nullptr;
-  for (const auto& [key, policy] : context.objects.peer_authentications) {
-    if (policy->meta.ns != ns) continue;
+  for (const PeerAuthentication* policy : found->second) {
     bool fits = labels ? !is_wide(*policy) && selects(*policy->selector, *labels) : is_wide(*policy);
-    if (fits && (!best || older(policy->meta, best->meta))) best = policy.get();
+    if (fits && (!best || older(policy->meta, best->meta))) best = policy;
   }
   return best;
 }
@@ -102,6 +103,9 @@ void compile_peer_authentications(Context& context) {
   model::Policy strict = deny_policy(context.options.root_namespace, static_name());
   strict.rules.push_back({{{{no_identity()}}}});
   context.out.policies[strict.key()] = std::make_shared<const model::Policy>(strict);
+  for (const auto& [key, policy] : context.objects.peer_authentications) {
+    context.peer_authentications[policy->meta.ns].push_back(policy.get());
+  }
   for (const auto& [key, policy] : context.objects.peer_authentications) {
     bool disables = policy->mode == Mode::kDisable ||
                     std::any_of(policy->port_modes.begin(), policy->port_modes.end(),

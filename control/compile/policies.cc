@@ -267,6 +267,7 @@ void compile_policy(Context& context, const AuthorizationPolicy& policy) {
                  "written. Bind "
                  "the policy to a waypoint with targetRefs");
   }
+  if (!everything) context.selector_policies[policy.meta.ns].push_back(&policy);
   std::string key = out.key();
   context.out.policies[key] = std::make_shared<const model::Policy>(std::move(out));
 }
@@ -280,12 +281,15 @@ void compile_authorization_policies(Context& context) {
 std::vector<std::string> selected_policies(const Context& context, const std::string& ns,
                                            const kube::Labels& labels) {
   std::vector<std::string> names;
-  for (const auto& [key, policy] : context.objects.authorization_policies) {
-    const kube::Meta& meta = policy->meta;
-    if (meta.ns != ns && meta.ns != context.options.root_namespace) continue;
-    if (!policy->selector || policy->selector->empty() || !selects(*policy->selector, labels)) continue;
-    if (context.out.policies.contains(meta.key())) names.push_back(meta.key());
-  }
+  auto add_from = [&](const std::string& policy_ns) {
+    auto found = context.selector_policies.find(policy_ns);
+    if (found == context.selector_policies.end()) return;
+    for (const kube::AuthorizationPolicy* policy : found->second) {
+      if (selects(*policy->selector, labels)) names.push_back(policy->meta.key());
+    }
+  };
+  add_from(ns);
+  if (ns != context.options.root_namespace) add_from(context.options.root_namespace);
   std::sort(names.begin(), names.end());
   return names;
 }
