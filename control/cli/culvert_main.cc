@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 
+#include "control/cli/completion.h"
 #include "control/cli/fetch.h"
 #include "control/cli/lint_command.h"
 #include "control/cli/render.h"
@@ -159,6 +160,15 @@ void add_lint(CLI::App& app, int& status) {
   });
 }
 
+void add_completion(CLI::App& app) {
+  auto shell = std::make_shared<std::string>();
+  CLI::App* sub = app.add_subcommand("completion", "Print a completion script for a shell");
+  sub->add_option("shell", *shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  sub->callback([shell, &app] { std::cout << control::completion_script(app, *shell); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -172,6 +182,7 @@ int main(int argc, char** argv) {
   add_get(app, status);
   add_status(app, status);
   add_lint(app, status);
+  add_completion(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
