@@ -40,8 +40,8 @@ struct Context {
   Compiled& out;
   std::string network;
   std::map<std::string, Waypoint> waypoints;                       // by "ns/name"
-  std::map<std::string, ServiceSource> sources;                    // by service key
-  std::map<std::string, std::vector<std::string>> services_by_ns;  // service keys
+  std::map<std::string, ServiceSource> sources;  // by service key
+  std::map<std::string, std::vector<const ServiceSource*>> sources_by_ns;
   // Policies that are sent and select workloads, and all PeerAuthentications, by namespace: a workload is
   // held against those of its own namespace and of the root namespace only.
   std::map<std::string, std::vector<const kube::AuthorizationPolicy*>> selector_policies;

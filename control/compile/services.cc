@@ -85,8 +85,8 @@ void add_waypoint(Context& context, const kube::Meta& meta, std::string_view kin
 
 void publish(Context& context, ServiceSource source, model::Service service) {
   std::string key = service.key().to_string();
-  context.services_by_ns[service.ns.str()].push_back(key);
-  context.sources[key] = std::move(source);
+  auto& kept = context.sources[key] = std::move(source);
+  context.sources_by_ns[service.ns.str()].push_back(&kept);
   context.out.services[key] = std::make_shared<const model::Service>(std::move(service));
 }
 
@@ -195,6 +195,7 @@ void compile_entry_host(Context& context, const std::shared_ptr<const kube::Serv
                          app_protocol(lower_case(port.protocol), port.protocol, port.number)});
   }
   out.subject_alt_names = entry->subject_alt_names;
+  std::sort(out.subject_alt_names.begin(), out.subject_alt_names.end());
   if (entry->resolution == "NONE") {
     out.load_balancing =
         model::LoadBalancing{{}, model::BalanceMode::kPassthrough, model::HealthPolicy::kAllowAll};

@@ -171,11 +171,10 @@ bool selected(const ServiceSource& source, const kube::Labels& labels) {
 template <class Ports>
 void add_selected(const Context& context, const std::string& ns, const kube::Labels& labels,
                   model::Workload& out, Ports ports) {
-  auto services = context.services_by_ns.find(ns);
-  if (services == context.services_by_ns.end()) return;
-  for (const std::string& key : services->second) {
-    const ServiceSource& source = context.sources.at(key);
-    if (selected(source, labels)) add_member(out, ns, source.hostname, ports(source));
+  auto sources = context.sources_by_ns.find(ns);
+  if (sources == context.sources_by_ns.end()) return;
+  for (const ServiceSource* source : sources->second) {
+    if (selected(*source, labels)) add_member(out, ns, source->hostname, ports(*source));
   }
 }
 
