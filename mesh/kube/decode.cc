@@ -166,7 +166,7 @@ class FileDecoder {
     Cursor root(node, "", log);
     if (!root.is_map()) {
       root.fail("a manifest must be a map with apiVersion, kind and metadata");
-      out_.documents.push_back({"", "", std::nullopt, std::move(log.problems)});
+      out_.documents.push_back({"", "", std::nullopt, std::move(log.problems), ""});
       return;
     }
     std::string kind = root.at("kind").text();
@@ -194,7 +194,7 @@ class FileDecoder {
     std::string version = root.at("apiVersion").text();
     if (kind.empty() || version.empty()) {
       root.fail(kind.empty() ? "kind is missing" : "apiVersion is missing");
-      out_.documents.push_back({kind, "", std::nullopt, std::move(log.problems)});
+      out_.documents.push_back({kind, "", std::nullopt, std::move(log.problems), ""});
       return;
     }
     size_t slash = version.find('/');
@@ -209,7 +209,7 @@ class FileDecoder {
     Meta meta = decode_meta(root, namespaced, file_);
     log.object = kind + " " + meta.key();
     for (Problem& problem : log.problems) problem.object = log.object;
-    Decoded decoded{kind, meta.key(), std::nullopt, {}};
+    Decoded decoded{kind, meta.key(), std::nullopt, {}, group};
     if (known == kinds().end()) {
       decoded.object = OtherObject{std::move(meta), kind};
     } else {

@@ -24,6 +24,7 @@ struct Decoded {
   std::string key;  // Meta::key()
   std::optional<AnyObject> object;
   std::vector<Problem> problems;
+  std::string group;  // of apiVersion, without the version; two groups may have a kind of the same name
 };
 
 struct DecodedFile {

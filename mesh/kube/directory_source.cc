@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -44,72 +45,145 @@ bool is_manifest(const fs::path& path) {
   return !name.starts_with('.') && (extension == ".yaml" || extension == ".yml" || extension == ".json");
 }
 
+struct Listing {
+  std::vector<std::string> files;
+  std::vector<std::pair<std::string, base::Error>> unreadable;  // directories
+  std::set<std::pair<dev_t, ino_t>> seen;                       // directories: links may form a ring
+};
+
 // Regular files below `directory`, links followed (a ConfigMap mount is links into "..data"), dot entries
-// left out.
-Result<std::vector<std::string>> list_files(const std::string& directory, size_t limit) {
+// left out. By name, so that of two ways to one directory the same is taken every time.
+void list_files(const std::string& directory, size_t limit, Listing& out) {
+  struct stat info;
+  if (::stat(directory.c_str(), &info) != 0) {
+    out.unreadable.emplace_back(directory, base::Error::from_errno(errno, "read directory " + directory));
+    return;
+  }
+  if (!out.seen.emplace(info.st_dev, info.st_ino).second) return;
   std::error_code error;
-  std::vector<std::string> out;
-  fs::recursive_directory_iterator it(directory, fs::directory_options::follow_directory_symlink, error);
-  if (error) return fail(base::Error::from_errno(error.value(), "read directory " + directory));
-  for (; it != fs::recursive_directory_iterator(); it.increment(error)) {
-    if (error) break;  // a directory vanished under us; the next scan sees the rest
+  std::vector<fs::directory_entry> entries;
+  for (fs::directory_iterator it(directory, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    if (!it->path().filename().string().starts_with('.')) entries.push_back(*it);
+  }
+  if (error) {
+    out.unreadable.emplace_back(directory,
+                                base::Error::from_errno(error.value(), "read directory " + directory));
+  }
+  std::sort(entries.begin(), entries.end());
+  for (const fs::directory_entry& entry : entries) {
+    if (out.files.size() > limit) return;
     std::error_code ignored;
-    if (it->path().filename().string().starts_with('.')) {
-      if (it->is_directory(ignored)) it.disable_recursion_pending();
-      continue;
-    }
-    if (it->is_regular_file(ignored) && is_manifest(it->path())) out.push_back(it->path().string());
-    if (out.size() > limit) {
-      return fail(base::Code::kExhausted, fmt::format("{} holds more than {} manifests", directory, limit));
+    if (entry.is_directory(ignored)) {
+      list_files(entry.path().string(), limit, out);
+    } else if (is_manifest(entry.path()) && entry.is_regular_file(ignored)) {
+      out.files.push_back(entry.path().string());
     }
   }
-  std::sort(out.begin(), out.end());
-  return out;
+}
+
+bool same(const Problem& a, const Problem& b) {
+  return a.message == b.message && a.object == b.object && a.kept_last_good == b.kept_last_good &&
+         a.origin.to_string() == b.origin.to_string();
+}
+bool same(const std::vector<Problem>& a, const std::vector<Problem>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Problem& x, const Problem& y) { return same(x, y); });
 }
 
 }  // namespace
 
 Result<> DirectorySource::scan() {
-  Result<std::vector<std::string>> listed = list_files(directory_, kFilesMax);
-  if (!listed) {
-    // The directory is gone or unreadable: what was good stays in force.
-    std::vector<Problem> before = problems_;
-    problems_ = {Problem{
-        {directory_, 0}, "", listed.error().message() + "; the last good objects stay in force", true}};
-    report(before);
-    return fail(std::move(listed).error());
+  Listing listing;
+  list_files(directory_, kFilesMax, listing);
+  if (listing.files.size() > kFilesMax) {
+    listing.unreadable = {
+        {directory_,
+         {base::Code::kExhausted, fmt::format("{} holds more than {} manifests", directory_, kFilesMax)}}};
   }
+  // A directory below that vanished between two looks is simply gone.
+  std::erase_if(listing.unreadable, [&](const auto& one) {
+    return one.first != directory_ && one.second.code() == base::Code::kNotFound;
+  });
+  std::vector<std::string> unreadable;
+  std::vector<Problem> problems;
+  for (const auto& [path, error] : listing.unreadable) {
+    unreadable.push_back(path);
+    problems.push_back(
+        {{path, 0}, "", error.message() + "; the last good objects below it stay in force", true});
+  }
+  bool any = !same(problems, listing_problems_);
+  listing_problems_ = std::move(problems);
+  bool whole = unreadable.empty() || unreadable.front() != directory_;
+  // Half a root is no root: what was good stays in force.
+  if (whole) any |= take(listing.files, unreadable);
+  if (any || !synced_) rebuild();
+  if (!whole) return fail(listing.unreadable.front().second);
+  return {};
+}
+
+bool DirectorySource::take(const std::vector<std::string>& listed,
+                           const std::vector<std::string>& unreadable) {
   bool any = false;
   std::map<std::string, File> next;
-  for (const std::string& path : *listed) {
+  for (const std::string& path : listed) {
     struct stat info;
     if (::stat(path.c_str(), &info) != 0) continue;
     Stamp stamp{static_cast<uint64_t>(info.st_size),
                 int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec, info.st_ino};
     auto known = files_.find(path);
-    File file = known == files_.end() ? File{} : std::move(known->second);
-    if (known == files_.end() || file.stamp != stamp) any |= read_file(path, stamp, file);
+    bool added = known == files_.end();
+    File file = added ? File{} : std::move(known->second);
+    if (added || file.young || file.stamp != stamp) any |= read_file(path, stamp, file);
+    any |= added;
     next.emplace(path, std::move(file));
   }
-  any |= next.size() != files_.size() ||
-         !std::equal(next.begin(), next.end(), files_.begin(),
-                     [](const auto& a, const auto& b) { return a.first == b.first; });
+  for (auto& [path, file] : files_) {
+    if (next.contains(path)) continue;
+    bool hidden = std::any_of(unreadable.begin(), unreadable.end(), [&](const std::string& directory) {
+      return path.starts_with(directory + "/");
+    });
+    if (hidden) {
+      next.emplace(path, std::move(file));
+    } else {
+      any = true;
+    }
+  }
   files_ = std::move(next);
-  if (any || !synced_) rebuild();
-  return {};
+  return any;
 }
 
 bool DirectorySource::read_file(const std::string& path, const Stamp& stamp, File& file) {
+  std::vector<Problem> before = std::move(file.problems);
+  file.problems.clear();
+  auto unusable = [&](std::string message) {
+    file.problems.push_back({{path, 0}, "", std::move(message), !file.items.empty()});
+    file.text_hash = 0;
+    return !same(file.problems, before);
+  };
+  file.stamp = stamp;
+  file.young = base::WallTime(std::chrono::nanoseconds(stamp.modified_ns)) + kYoung > loop_.wall_now();
+  if (stamp.size > DecodeLimits().file_bytes_max) {
+    return unusable(fmt::format("the file is larger than {} bytes", DecodeLimits().file_bytes_max));
+  }
   std::ifstream in(path, std::ios::binary);
   std::stringstream text;
-  text << in.rdbuf();
-  file.stamp = stamp;
-  file.problems.clear();
+  if (in) text << in.rdbuf();
   if (!in) {
-    file.problems.push_back({{path, 0}, "", "cannot be read", !file.items.empty()});
-    return true;
+    file.young = true;  // the next sweep tries again
+    return unusable("cannot be read");
   }
-  DecodedFile decoded = decode_manifests(text.str(), path);
+  size_t hash = std::hash<std::string>()(text.str());
+  if (hash == file.text_hash) {
+    file.problems = std::move(before);
+    return false;
+  }
+  file.text_hash = hash;
+  return decode(path, text.str(), file);
+}
+
+bool DirectorySource::decode(const std::string& path, const std::string& text, File& file) {
+  DecodedFile decoded = decode_manifests(text, path);
   file.unknown_kinds = decoded.unknown_kinds;
   if (decoded.syntax) {
     decoded.syntax->kept_last_good = !file.items.empty();
@@ -118,7 +192,7 @@ bool DirectorySource::read_file(const std::string& path, const Stamp& stamp, Fil
   }
   std::vector<Item> items;
   for (Decoded& document : decoded.documents) {
-    std::string identity = document.kind + " " + document.key;
+    std::string identity = document.kind + "." + document.group + " " + document.key;
     std::shared_ptr<const AnyObject> object;
     if (document.object) {
       object = std::make_shared<const AnyObject>(std::move(*document.object));
@@ -139,7 +213,7 @@ bool DirectorySource::read_file(const std::string& path, const Stamp& stamp, Fil
 
 void DirectorySource::rebuild() {
   std::vector<Problem> before = std::move(problems_);
-  problems_.clear();
+  problems_ = listing_problems_;
   std::vector<std::shared_ptr<const AnyObject>> items;
   for (const auto& [path, file] : files_) {
     problems_.insert(problems_.end(), file.problems.begin(), file.problems.end());
@@ -150,9 +224,6 @@ void DirectorySource::rebuild() {
 }
 
 void DirectorySource::report(const std::vector<Problem>& before) {
-  auto same = [](const Problem& a, const Problem& b) {
-    return a.message == b.message && a.object == b.object && a.origin.to_string() == b.origin.to_string();
-  };
   for (const Problem& problem : problems_) {
     if (std::any_of(before.begin(), before.end(), [&](const Problem& old) { return same(old, problem); }))
       continue;
@@ -190,16 +261,38 @@ CULVERT_PLACE(PeerAuthentication, peer_authentications)
 CULVERT_PLACE(PodBinding, pod_bindings)
 #undef CULVERT_PLACE
 
-// True if it took the place; false if another object of the same identity has it.
+// Null if it took the place, else the object of the same identity that has it.
 template <class T>
-bool place(Objects& objects, const std::shared_ptr<const AnyObject>& any, const T& object) {
-  return Placer<T>::table(objects).emplace(object.meta.key(), std::shared_ptr<const T>(any, &object)).second;
+const Meta* place(Objects& objects, const std::shared_ptr<const AnyObject>& any, const T& object) {
+  auto [it, placed] =
+      Placer<T>::table(objects).emplace(object.meta.key(), std::shared_ptr<const T>(any, &object));
+  return placed ? nullptr : &it->second->meta;
 }
 template <>
-bool place(Objects& objects, const std::shared_ptr<const AnyObject>& any, const OtherObject& object) {
-  return objects.others
-      .emplace(object.kind + "/" + object.meta.key(), std::shared_ptr<const OtherObject>(any, &object))
-      .second;
+const Meta* place(Objects& objects, const std::shared_ptr<const AnyObject>& any, const OtherObject& object) {
+  auto [it, placed] = objects.others.emplace(object.kind + "/" + object.meta.key(),
+                                             std::shared_ptr<const OtherObject>(any, &object));
+  return placed ? nullptr : &it->second->meta;
+}
+
+std::string kind_of(const AnyObject& object) {
+  static constexpr std::array<std::string_view, std::variant_size_v<AnyObject>> kNames = {
+      "Namespace",
+      "Node",
+      "ServiceAccount",
+      "Pod",
+      "Service",
+      "EndpointSlice",
+      "WorkloadEntry",
+      "ServiceEntry",
+      "Gateway",
+      "GatewayClass",
+      "AuthorizationPolicy",
+      "PeerAuthentication",
+      "PodBinding",
+      ""};
+  if (const auto* other = std::get_if<OtherObject>(&object)) return other->kind;
+  return std::string(kNames[object.index()]);
 }
 
 void synthesize_namespaces(Objects& objects) {
@@ -242,12 +335,12 @@ ObjectsRef assemble(const std::vector<std::shared_ptr<const AnyObject>>& items,
                     std::vector<Problem>& problems) {
   auto objects = std::make_shared<Objects>();
   for (const auto& item : items) {
-    bool placed = std::visit([&](const auto& object) { return place(*objects, item, object); }, *item);
-    if (placed) continue;
+    const Meta* first = std::visit([&](const auto& object) { return place(*objects, item, object); }, *item);
+    if (!first) continue;
     const Meta& meta = meta_of(*item);
-    problems.push_back(
-        {meta.origin, meta.key(),
-         "another object of the same kind and name was read before this one; this one is ignored", false});
+    problems.push_back({meta.origin, kind_of(*item) + " " + meta.key(),
+                        fmt::format("is given at {} already; this one is ignored", first->origin.to_string()),
+                        false});
   }
   synthesize_namespaces(*objects);
   lay_bindings_over_pods(*objects);
