@@ -175,16 +175,17 @@ void App::apply(model::MeshUpdate update) {
   }
 }
 
-CertRequest App::cert_request(async::Loop& loop) {
-  return [this, &loop](const model::Identity& identity, CertAnswer answer) {
+ca::CertRequest App::cert_request(async::Loop& loop) {
+  return [this, &loop](const model::Identity& identity, ca::CertAnswer answer) {
     control_.post([this, &loop, identity, answer = std::move(answer)]() mutable {
       tasks_.spawn(answer_cert(*this, std::move(identity), std::move(answer), loop));
     });
   };
 }
 
-async::Task<void> App::answer_cert(App& app, model::Identity identity, CertAnswer answer, async::Loop& loop) {
-  base::Result<TlsIdentityRef> certificate = co_await app.certificates_->get(std::move(identity));
+async::Task<void> App::answer_cert(App& app, model::Identity identity, ca::CertAnswer answer,
+                                   async::Loop& loop) {
+  base::Result<wire::TlsIdentityRef> certificate = co_await app.certificates_->get(std::move(identity));
   loop.post([answer = std::move(answer), certificate = std::move(certificate)] { answer(certificate); });
 }
 

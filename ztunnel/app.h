@@ -14,6 +14,7 @@
 #include "mesh/config/ztunnel_config.h"
 #include "mesh/model/store.h"
 #include "mesh/observe/metrics.h"
+#include "mesh/observe/readiness.h"
 #include "mesh/xds/xds_client.h"
 #include "net/async/scope.h"
 #include "net/base/log.h"
@@ -22,7 +23,6 @@
 #include "ztunnel/certificates.h"
 #include "ztunnel/fleet.h"
 #include "ztunnel/inpod.h"
-#include "ztunnel/readiness.h"
 #include "ztunnel/servers.h"
 #include "ztunnel/worker.h"
 
@@ -57,7 +57,7 @@ class App {
   void shut_down(std::string why);
 
   const config::ZtunnelConfig& config() const { return config_; }
-  const Readiness& readiness() const { return readiness_; }
+  const observe::Readiness& readiness() const { return readiness_; }
   observe::Metrics& metrics() { return metrics_; }
   // Takes an update as if the control plane had sent it (LOCAL_XDS, tests).
   void apply(model::MeshUpdate update);
@@ -72,8 +72,8 @@ class App {
   void register_gauges();
   // Takes over what the xDS client has counted, before a scrape.
   void export_xds();
-  CertRequest cert_request(async::Loop& loop);
-  static async::Task<void> answer_cert(App& app, model::Identity identity, CertAnswer answer,
+  ca::CertRequest cert_request(async::Loop& loop);
+  static async::Task<void> answer_cert(App& app, model::Identity identity, ca::CertAnswer answer,
                                        async::Loop& loop);
   static async::Task<void> watch_xds(App& app);
   async::Task<void> drain();
@@ -84,7 +84,7 @@ class App {
   base::Log& log_;
   observe::Metrics metrics_;
   observe::MetricsShard& shard_;
-  Readiness readiness_;
+  observe::Readiness readiness_;
   model::MeshStore store_;
   std::unique_ptr<Certificates> certificates_;
   std::vector<std::unique_ptr<Worker>> workers_;

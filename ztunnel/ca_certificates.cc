@@ -5,7 +5,7 @@
 
 #include "mesh/ca/ca_client.h"
 #include "mesh/ca/cert_store.h"
-#include "ztunnel/control_plane.h"
+#include "mesh/config/server_access.h"
 
 namespace culvert::ztunnel {
 
@@ -57,15 +57,15 @@ base::Result<std::unique_ptr<Certificates>> CaCertificates::make(async::Loop& lo
                                                                  const config::FileReader& files) {
   std::unique_ptr<ca::CertFetcher> fetcher = std::make_unique<NoCa>();
   if (!config.ca_address.empty()) {
-    auto address = parse_https_url(config.ca_address, "CA_ADDRESS");
+    auto address = config::parse_https_url(config.ca_address, "CA_ADDRESS");
     if (!address) return base::fail(std::move(address).error());
     ca::CaClientOptions options;
     options.host = std::move(address->host);
     options.port = address->port;
     options.alternative_host = config.alt_ca_hostname;
     options.tls12 = config.tls12_enabled;
-    options.read_roots = roots_reader(config.ca_root_ca, files);
-    options.read_token = token_reader(config.auth_token, files);
+    options.read_roots = config::roots_reader(config.ca_root_ca, files);
+    options.read_token = config::token_reader(config.auth_token, files);
     options.cluster_id = config.cluster_id;
     for (const auto& [key, value] : config.ca_headers) options.headers.emplace_back(key, value);
     options.lifetime = config.secret_ttl;

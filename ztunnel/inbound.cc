@@ -183,7 +183,7 @@ base::Result<model::Identity> identify(const wire::PeerInfo& peer) {
 }
 
 // Some SPIFFE name of the peer must lie in our own trust domain (section 3.1).
-conn::TlsServerOptions server_options(PodProxy& pod, TlsIdentityRef certificate,
+conn::TlsServerOptions server_options(PodProxy& pod, wire::TlsIdentityRef certificate,
                                       const std::string& trust_domain) {
   conn::TlsServerOptions options;
   options.identity = std::move(certificate);
@@ -214,7 +214,7 @@ async::Task<void> serve_tunnel(PodProxy& pod, io::Accepted accepted) {
     co_return;
   }
   async::Deadline deadline = async::Deadline::in(worker.loop(), worker.config().handshake_timeout);
-  base::Result<TlsIdentityRef> certificate = co_await pod.certificate(deadline);
+  base::Result<wire::TlsIdentityRef> certificate = co_await pod.certificate(deadline);
   if (!certificate) {
     refuse(certificate.error().wrap("identity error"));
     co_return;

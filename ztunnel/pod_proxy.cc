@@ -179,11 +179,12 @@ async::Task<base::Result<model::WorkloadRef>> PodProxy::workload() {
   return worker_.local_workload(info_.name, async::Deadline::in(worker_.loop(), kWorkloadWait));
 }
 
-async::Task<base::Result<TlsIdentityRef>> PodProxy::certificate(async::Deadline deadline) {
+async::Task<base::Result<wire::TlsIdentityRef>> PodProxy::certificate(async::Deadline deadline) {
   base::Result<model::WorkloadRef> own = co_await workload();
   if (!own) co_return base::fail(std::move(own).error());
   model::Identity identity{(*own)->trust_domain, info_.name.namespace_, info_.name.service_account};
-  base::Result<TlsIdentityRef> found = co_await worker_.certificates().get(std::move(identity), deadline);
+  base::Result<wire::TlsIdentityRef> found =
+      co_await worker_.certificates().get(std::move(identity), deadline);
   co_return found;
 }
 

@@ -53,7 +53,7 @@ class PodProxy {
   // The pod's own workload; waits up to 5 s for the control plane.
   async::Task<base::Result<model::WorkloadRef>> workload();
   // The pod's certificate, under the trust domain its workload has.
-  async::Task<base::Result<TlsIdentityRef>> certificate(async::Deadline deadline);
+  async::Task<base::Result<wire::TlsIdentityRef>> certificate(async::Deadline deadline);
   // How sockets of this pod are made: namespace, mark, keepalive.
   io::DialOptions dial_options() const;
   // Connections to the app show the client's address (section 4.3).

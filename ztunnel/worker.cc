@@ -8,7 +8,7 @@
 namespace culvert::ztunnel {
 
 Worker::Worker(const config::ZtunnelConfig& config, async::Loop& loop, io::Network& network, base::Log& log,
-               observe::MetricsShard& metrics, CertRequest certificates, base::Rng rng)
+               observe::MetricsShard& metrics, ca::CertRequest certificates, base::Rng rng)
     : config_(config),
       loop_(loop),
       network_(network),

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "mesh/ca/cert_cache.h"
 #include "mesh/config/ztunnel_config.h"
 #include "mesh/model/view.h"
 #include "mesh/observe/conn_record.h"
@@ -22,7 +23,6 @@
 #include "net/base/rng.h"
 #include "net/conn/relay.h"
 #include "net/io/network.h"
-#include "ztunnel/cert_cache.h"
 #include "ztunnel/pod.h"
 
 namespace culvert::ztunnel {
@@ -32,7 +32,7 @@ class PodProxy;
 class Worker {
  public:
   Worker(const config::ZtunnelConfig& config, async::Loop& loop, io::Network& network, base::Log& log,
-         observe::MetricsShard& metrics, CertRequest certificates, base::Rng rng);
+         observe::MetricsShard& metrics, ca::CertRequest certificates, base::Rng rng);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -52,7 +52,7 @@ class Worker {
   io::Network& network() { return network_; }
   base::Log& log() { return log_; }
   base::Rng& rng() { return rng_; }
-  CertCache& certificates() { return certificates_; }
+  ca::CertCache& certificates() { return certificates_; }
   const model::ViewRef& view() const { return view_; }
   conn::RelayBuffer& relay_buffer() { return relay_buffer_; }
   observe::Observer observer() { return {loop_, log_, metrics_, connections_}; }
@@ -76,7 +76,7 @@ class Worker {
   observe::MetricsShard& metrics_;
   base::Rng rng_;
   observe::ConnTable connections_;
-  CertCache certificates_;
+  ca::CertCache certificates_;
   conn::RelayBuffer relay_buffer_;
   model::ViewRef view_ = model::MeshView::empty();
   async::Event view_changed_;

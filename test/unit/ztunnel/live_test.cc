@@ -3,10 +3,10 @@
 // data loop.
 #include <catch2/catch.hpp>
 
+#include "mesh/ca/cert_cache.h"
 #include "mesh/model/store.h"
 #include "net/wire/x509.h"
 #include "test/support/sim_loop.h"
-#include "ztunnel/cert_cache.h"
 #include "ztunnel/live_connections.h"
 
 using namespace culvert;
@@ -117,7 +117,7 @@ struct Ca {
   bool silent = false;
   base::Duration lifetime = std::chrono::seconds(60);
 
-  base::Result<TlsIdentityRef> issue(const model::Identity& identity) {
+  base::Result<wire::TlsIdentityRef> issue(const model::Identity& identity) {
     auto key = *wire::PrivateKey::generate_p256();
     wire::LeafSpec leaf;
     leaf.public_key_der = *wire::public_key_der(key);
@@ -126,17 +126,17 @@ struct Ca {
     leaf.not_after = loop.wall_now() + lifetime;
     return wire::TlsIdentity::from_pem(*signer.sign(leaf), key.to_pem(), signer.certificate().pem);
   }
-  CertRequest request() {
-    return [this](const model::Identity& identity, CertAnswer answer) {
+  ca::CertRequest request() {
+    return [this](const model::Identity& identity, ca::CertAnswer answer) {
       ++asked;
       if (silent) return;
-      base::Result<TlsIdentityRef> issued = failure ? base::fail(*failure) : issue(identity);
+      base::Result<wire::TlsIdentityRef> issued = failure ? base::fail(*failure) : issue(identity);
       loop.post([answer = std::move(answer), issued] { answer(issued); });
     };
   }
 };
 
-async::Task<base::Result<TlsIdentityRef>> get(CertCache& cache, test::SimLoop& loop) {
+async::Task<base::Result<wire::TlsIdentityRef>> get(ca::CertCache& cache, test::SimLoop& loop) {
   async::Deadline deadline = async::Deadline::in(loop, std::chrono::seconds(10));
   return cache.get(model::Identity{"td", "d", "web"}, deadline);
 }
@@ -146,7 +146,7 @@ async::Task<base::Result<TlsIdentityRef>> get(CertCache& cache, test::SimLoop& l
 TEST_CASE("a certificate is asked for once, again after half its life, and used while it is valid") {
   test::SimLoop loop;
   Ca ca{loop};
-  CertCache cache(loop, ca.request());
+  ca::CertCache cache(loop, ca.request());
   auto first = loop.run(get(cache, loop));
   REQUIRE(first);
   CHECK(*loop.run(get(cache, loop)) == *first);
@@ -167,7 +167,7 @@ TEST_CASE("a certificate is asked for once, again after half its life, and used 
 TEST_CASE("an expired certificate is never used; the reason of the CA is told") {
   test::SimLoop loop;
   Ca ca{loop};
-  CertCache cache(loop, ca.request());
+  ca::CertCache cache(loop, ca.request());
   REQUIRE(loop.run(get(cache, loop)));
   loop.run_for(std::chrono::seconds(61));
   ca.failure = base::Error(base::Code::kUnavailable, "CA is away");
@@ -180,7 +180,7 @@ TEST_CASE("a CA that never answers costs a deadline") {
   test::SimLoop loop;
   Ca ca{loop};
   ca.silent = true;
-  CertCache cache(loop, ca.request());
+  ca::CertCache cache(loop, ca.request());
   auto refused = loop.run(get(cache, loop));
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code() == base::Code::kTimeout);

@@ -2,9 +2,9 @@
 // The small parts of the node proxy: PROXY header, addresses of the control plane, the stop signal.
 #include <catch2/catch.hpp>
 
+#include "mesh/config/server_access.h"
 #include "net/async/wait.h"
 #include "test/support/sim_loop.h"
-#include "ztunnel/control_plane.h"
 #include "ztunnel/proxy_header.h"
 #include "ztunnel/stop_signal.h"
 
@@ -40,15 +40,15 @@ TEST_CASE("the PROXY v2 header", "[I8]") {
 }
 
 TEST_CASE("control plane addresses") {
-  auto plain = parse_https_url("https://istiod.istio-system.svc:15012", "XDS_ADDRESS");
+  auto plain = config::parse_https_url("https://istiod.istio-system.svc:15012", "XDS_ADDRESS");
   REQUIRE(plain);
   CHECK(plain->host == "istiod.istio-system.svc");
   CHECK(plain->port == 15012);
-  CHECK(parse_https_url("https://[::1]:1", "X")->host == "::1");
-  CHECK(parse_https_url("https://a", "X")->port == 443);
+  CHECK(config::parse_https_url("https://[::1]:1", "X")->host == "::1");
+  CHECK(config::parse_https_url("https://a", "X")->port == 443);
   for (const char* bad : {"http://a:1", "https://", "https://a:0", "https://a:b", "https://[::1", "a:1"}) {
     INFO(bad);
-    auto refused = parse_https_url(bad, "XDS_ADDRESS");
+    auto refused = config::parse_https_url(bad, "XDS_ADDRESS");
     REQUIRE_FALSE(refused);
     CHECK(refused.error().message().find("XDS_ADDRESS") == 0);
   }
@@ -60,17 +60,17 @@ TEST_CASE("tokens are read anew and trimmed; a missing file is no token") {
     if (path == "/token") return content;
     return base::fail(base::Code::kNotFound, path);
   };
-  auto token = token_reader("/token", files);
+  auto token = config::token_reader("/token", files);
   CHECK(*token() == "abc");
   content = "def";
   CHECK(*token() == "def");
   content = " \n";
   CHECK_FALSE(token());
-  CHECK_FALSE(token_reader("/gone", files)());
-  CHECK(*token_reader("literal-token", files)() == "literal-token");
-  CHECK(token_reader("", files)()->empty());
-  CHECK(*roots_reader("-----BEGIN CERTIFICATE-----", files)() == "-----BEGIN CERTIFICATE-----");
-  CHECK_FALSE(roots_reader("/gone", files)());
+  CHECK_FALSE(config::token_reader("/gone", files)());
+  CHECK(*config::token_reader("literal-token", files)() == "literal-token");
+  CHECK(config::token_reader("", files)()->empty());
+  CHECK(*config::roots_reader("-----BEGIN CERTIFICATE-----", files)() == "-----BEGIN CERTIFICATE-----");
+  CHECK_FALSE(config::roots_reader("/gone", files)());
 }
 
 TEST_CASE("a stop signal ends what is waited for, once") {

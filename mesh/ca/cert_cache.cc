@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ztunnel/cert_cache.h"
+#include "mesh/ca/cert_cache.h"
 
 #include <utility>
 
-namespace culvert::ztunnel {
+namespace culvert::ca {
 
 void CertCache::ask(const model::Identity& identity, const std::shared_ptr<Entry>& entry) {
   if (entry->asking) return;
   entry->asking = true;
   entry->asked_at = loop_.now();
   // The answer holds the entry, not the cache: it may come after the cache has gone.
-  request_(identity, [entry](base::Result<TlsIdentityRef> answer) {
+  request_(identity, [entry](base::Result<wire::TlsIdentityRef> answer) {
     entry->asking = false;
     if (answer) {
       entry->current = std::move(*answer);
@@ -22,7 +22,8 @@ void CertCache::ask(const model::Identity& identity, const std::shared_ptr<Entry
   });
 }
 
-async::Task<base::Result<TlsIdentityRef>> CertCache::get(model::Identity identity, async::Deadline deadline) {
+async::Task<base::Result<wire::TlsIdentityRef>> CertCache::get(model::Identity identity,
+                                                               async::Deadline deadline) {
   if (entries_.size() >= kEntriesMax && !entries_.contains(identity)) entries_.clear();
   std::shared_ptr<Entry>& slot = entries_[identity];
   if (!slot) slot = std::make_shared<Entry>(loop_);
@@ -51,4 +52,4 @@ async::Task<base::Result<TlsIdentityRef>> CertCache::get(model::Identity identit
                        "the certificate of " + identity.to_string() + " has expired");
 }
 
-}  // namespace culvert::ztunnel
+}  // namespace culvert::ca

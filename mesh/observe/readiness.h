@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-namespace culvert::ztunnel {
+namespace culvert::observe {
 
 class Readiness {
  public:
@@ -36,4 +36,4 @@ class Readiness {
   std::set<std::string> tasks_;
 };
 
-}  // namespace culvert::ztunnel
+}  // namespace culvert::observe

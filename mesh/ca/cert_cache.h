@@ -16,12 +16,10 @@
 #include "net/base/result.h"
 #include "net/wire/tls.h"
 
-namespace culvert::ztunnel {
-
-using wire::TlsIdentityRef;
+namespace culvert::ca {
 
 // Asks the control loop; the answer comes back on the data loop that asked.
-using CertAnswer = std::function<void(base::Result<TlsIdentityRef>)>;
+using CertAnswer = std::function<void(base::Result<wire::TlsIdentityRef>)>;
 using CertRequest = std::function<void(const model::Identity&, CertAnswer)>;
 
 class CertCache {
@@ -30,7 +28,7 @@ class CertCache {
   CertCache(const CertCache&) = delete;
   CertCache& operator=(const CertCache&) = delete;
 
-  async::Task<base::Result<TlsIdentityRef>> get(model::Identity identity, async::Deadline deadline);
+  async::Task<base::Result<wire::TlsIdentityRef>> get(model::Identity identity, async::Deadline deadline);
   // Drops what nobody will ask for again.
   void forget(const model::Identity& identity) { entries_.erase(identity); }
   size_t size() const { return entries_.size(); }
@@ -38,7 +36,7 @@ class CertCache {
  private:
   struct Entry {
     explicit Entry(async::Loop& loop) : answered(loop) {}
-    TlsIdentityRef current;
+    wire::TlsIdentityRef current;
     std::optional<base::Error> failure;  // of the last request; only kept until the next one
     bool asking = false;
     base::TimePoint asked_at{};
@@ -55,4 +53,4 @@ class CertCache {
   std::unordered_map<model::Identity, std::shared_ptr<Entry>> entries_;
 };
 
-}  // namespace culvert::ztunnel
+}  // namespace culvert::ca
