@@ -6,6 +6,7 @@
 #include <list>
 #include <thread>
 
+#include "mesh/config/program.h"
 #include "net/uv/log_sink.h"
 #include "net/uv/uv_network.h"
 #include "ztunnel/app.h"
@@ -27,12 +28,13 @@ int refuse(const base::Error& error) {
 
 int proxy(char** environment) {
   ztunnel::block_signals();
-  if (auto raised = ztunnel::raise_descriptor_limit(); !raised) return refuse(raised.error());
+  if (auto raised = config::raise_descriptor_limit(); !raised) return refuse(raised.error());
   auto config = config::load_ztunnel_config(config::Environment::from_block(environment),
                                             config::read_file_from_disk, std::thread::hardware_concurrency());
   if (!config) return refuse(config.error());
   uv::LogSink sink(STDOUT_FILENO);
-  auto log = ztunnel::make_log(*config, [&sink](std::string line) { sink.push(std::move(line)); });
+  auto log = config::make_log(config->log_filter, config->log_json,
+                              [&sink](std::string line) { sink.push(std::move(line)); });
   if (!log) return refuse(log.error());
   std::list<Place> places(1 + config->worker_threads);
   std::vector<ztunnel::LoopPlace> data;
@@ -48,7 +50,7 @@ int proxy(char** environment) {
                                         std::move(data),
                                         **log,
                                         config::read_file_from_disk,
-                                        ztunnel::random_seed(),
+                                        config::random_seed(),
                                         nullptr});
   async::Scope tasks(control);
   control.post([&] { tasks.spawn(ztunnel::run_to_end(app, **log, status)); });

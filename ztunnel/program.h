@@ -1,29 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the process itself needs beside the App: descriptors, signals, a seed.
+// How the process waits for signals and ends.
 #pragma once
 
-#include <cstdint>
 #include <functional>
-#include <memory>
 
-#include "mesh/config/ztunnel_config.h"
 #include "net/async/task.h"
 #include "net/base/log.h"
-#include "net/base/result.h"
 
 namespace culvert::ztunnel {
 
 class App;
-
-// Raises the soft limit of descriptors to the hard one.
-base::Result<> raise_descriptor_limit();
-
-// The process's log, as RUST_LOG and LOG_FORMAT say.
-base::Result<std::unique_ptr<base::LineLog>> make_log(const config::ZtunnelConfig& config,
-                                                      base::LineLog::Sink sink);
-
-// A seed from the kernel, for choices that need no secrecy.
-uint64_t random_seed();
 
 // Runs the app on its control loop, says why it could not start, and ends the waiting.
 async::Task<void> run_to_end(App& app, base::Log& log, int& status);
