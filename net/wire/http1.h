@@ -4,7 +4,7 @@
 // Http1Decoder is pulled: `next(bytes)` takes a prefix and tells at most one event, so back-pressure is
 // simply not calling. Grammar of the events, per message:
 //
-//   request:   head data* end
+//   request:   head data* end                  (an upgrade: head end, and raw data once it is granted)
 //   response:  informational* head data* end       (101 to an upgrade that was asked for: head data*, raw)
 //
 // Heads and trailers are parsed by llhttp in strict mode, after a guard of our own has looked at every byte
@@ -94,7 +94,7 @@ enum class Http1Body : unsigned char {
 };
 
 struct Http1Head {
-  Headers headers;  // HTTP/2 form, see above
+  Headers headers;  // HTTP/2 form; :scheme is empty where the target does not say
   int minor_version = 1;
   // The peer lets the connection go on after this message (Connection, version).
   bool keep_alive = false;
@@ -174,8 +174,9 @@ class Http1Encoder {
   base::Result<> response(const Headers& headers, bool end_stream, const Answering& answering,
                           base::ByteQueue& out);
   base::Result<> informational(const Headers& headers, base::ByteQueue& out);
-  // Body bytes of one write. kInvalid: more than content-length said, or no body is allowed.
-  base::Result<> body(base::ByteView bytes, base::ByteQueue& out);
+  // The first `count` bytes of `parts`, as one write. kInvalid: more than content-length said, or no body is
+  // allowed here.
+  base::Result<> body(std::span<const iovec> parts, size_t count, base::ByteQueue& out);
   // The end. kInvalid: less than content-length said (the connection must then break). Trailers go out only
   // where the body is chunked.
   base::Result<> finish(const Headers& trailers, base::ByteQueue& out);
