@@ -8,9 +8,9 @@
 #include "mesh/decide/authorize.h"
 #include "mesh/hbone/tunnel_server.h"
 #include "net/conn/tls_stream.h"
+#include "net/wire/proxy_header.h"
 #include "ztunnel/connection.h"
 #include "ztunnel/pod_proxy.h"
-#include "ztunnel/proxy_header.h"
 
 namespace culvert::ztunnel {
 
@@ -135,7 +135,7 @@ async::Task<base::Result<std::unique_ptr<io::ByteStream>>> InboundTunnel::dial_a
       co_await worker.network().dial(target, std::move(options), deadline);
   if (!app) co_return base::fail(std::move(app).error().wrap("connect to the application"));
   if (proxied) {
-    std::string header = proxy_v2_header(peer_, admission.tunnel_target, identity_.to_string());
+    std::string header = wire::proxy_v2_header(peer_, admission.tunnel_target, identity_.to_string());
     base::Result<> written = co_await io::write_all(**app, base::as_bytes(header));
     if (!written) co_return base::fail(std::move(written).error().wrap("write the PROXY header"));
   }

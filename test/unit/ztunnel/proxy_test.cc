@@ -4,8 +4,8 @@
 
 #include "mesh/config/server_access.h"
 #include "net/async/wait.h"
+#include "net/wire/proxy_header.h"
 #include "test/support/sim_loop.h"
-#include "ztunnel/proxy_header.h"
 #include "ztunnel/stop_signal.h"
 
 using namespace culvert;
@@ -29,13 +29,13 @@ async::Task<base::Result<int>> guarded(StopSignal& signal, async::Loop& loop, bo
 }  // namespace
 
 TEST_CASE("the PROXY v2 header", "[I8]") {
-  std::string header = proxy_v2_header(addr("10.0.0.1:4096"), addr("10.0.0.2:80"), "spiffe://a");
+  std::string header = wire::proxy_v2_header(addr("10.0.0.1:4096"), addr("10.0.0.2:80"), "spiffe://a");
   CHECK(header.substr(0, 12) == std::string("\r\n\r\n\0\r\nQUIT\n", 12));
   CHECK(header.substr(12, 4) == std::string("\x21\x11\x00\x19", 4));
   CHECK(header.substr(16, 12) == std::string("\x0a\x00\x00\x01\x0a\x00\x00\x02\x10\x00\x00\x50", 12));
   CHECK(header.substr(28) == std::string("\xd0\x00\x0aspiffe://a", 13));
-  CHECK(proxy_v2_header(addr("[::1]:1"), addr("[::2]:2"), "").size() == 16 + 36);
-  CHECK(proxy_v2_header(addr("[::1]:1"), addr("1.1.1.1:2"), "").substr(12) ==
+  CHECK(wire::proxy_v2_header(addr("[::1]:1"), addr("[::2]:2"), "").size() == 16 + 36);
+  CHECK(wire::proxy_v2_header(addr("[::1]:1"), addr("1.1.1.1:2"), "").substr(12) ==
         std::string("\x21\x01\x00\x00", 4));
 }
 

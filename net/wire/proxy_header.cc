@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ztunnel/proxy_header.h"
+#include "net/wire/proxy_header.h"
 
 #include <cstdint>
 
-namespace culvert::ztunnel {
+namespace culvert::wire {
 
 namespace {
 
@@ -24,6 +24,13 @@ void put_ip(std::string& out, const base::IpAddr& ip) {
 }
 
 }  // namespace
+
+std::string proxy_v1_header(const base::SocketAddr& source, const base::SocketAddr& destination) {
+  if (source.ip.is_v4() != destination.ip.is_v4()) return "PROXY UNKNOWN\r\n";
+  return std::string("PROXY ") + (source.ip.is_v4() ? "TCP4 " : "TCP6 ") + source.ip.to_string() + " " +
+         destination.ip.to_string() + " " + std::to_string(source.port) + " " +
+         std::to_string(destination.port) + "\r\n";
+}
 
 std::string proxy_v2_header(const base::SocketAddr& source, const base::SocketAddr& destination,
                             std::string_view identity) {
@@ -48,4 +55,4 @@ std::string proxy_v2_header(const base::SocketAddr& source, const base::SocketAd
   return header + rest;
 }
 
-}  // namespace culvert::ztunnel
+}  // namespace culvert::wire
