@@ -35,9 +35,11 @@ async::Task<Result<wire::H1Message>> converse(io::ByteStream& stream, std::strin
 
 async::Task<Result<wire::H1Message>> http_request(async::Loop& loop, io::ByteStream& stream, HttpCall call,
                                                   wire::H1Limits limits, async::Deadline deadline) {
-  std::string request = wire::h1_request(call.method, call.target, std::move(call.headers), call.body);
+  Result<std::string> request =
+      wire::h1_request(call.method, call.target, std::move(call.headers), call.body);
+  if (!request) co_return fail(std::move(request).error());
   co_return co_await async::with_deadline(loop, deadline, "http request",
-                                          converse(stream, std::move(request), limits));
+                                          converse(stream, std::move(*request), limits));
 }
 
 }  // namespace culvert::conn

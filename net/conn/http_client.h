@@ -14,7 +14,7 @@ namespace culvert::conn {
 struct HttpCall {
   std::string method = "GET";
   std::string target = "/";
-  wire::Headers headers;  // Host is the caller's business
+  wire::Headers headers;  // `localhost` if it names no host
   std::string body;
 };
 

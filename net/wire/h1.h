@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// H1Parser: HTTP/1.1 messages (RFC 9112) from bytes, without I/O, on llhttp. For the small servers and
-// clients (admin, metrics, health, plugin socket): a message is gathered whole, within limits.
+// H1Parser: whole HTTP/1 messages within limits, gathered from http1.h and as strict as that. For the small
+// servers and clients (admin, metrics, health, plugin socket).
 #pragma once
 
 #include <memory>
@@ -9,15 +9,15 @@
 
 #include "net/base/bytes.h"
 #include "net/base/result.h"
-#include "net/wire/h2.h"
+#include "net/wire/http1.h"
 
 namespace culvert::wire {
 
 struct H1Message {
   std::string method;  // requests
-  std::string target;  // requests, as sent
+  std::string target;  // requests: path and query
   int status = 0;      // responses
-  Headers headers;     // names in lower case, values trimmed
+  Headers headers;     // names in lower case, values trimmed; without what belongs to one hop
   std::string body;
   bool keep_alive = false;
 };
@@ -51,7 +51,8 @@ class H1Parser {
 
 // The start line, the headers, Content-Length and Connection, and the body.
 std::string h1_response(int status, Headers headers, std::string_view body, bool keep_alive);
-std::string h1_request(std::string_view method, std::string_view target, Headers headers,
-                       std::string_view body);
+// `localhost` where the headers name no host. kInvalid: what HTTP/1 cannot carry.
+base::Result<std::string> h1_request(std::string_view method, std::string_view target, Headers headers,
+                                     std::string_view body);
 
 }  // namespace culvert::wire
