@@ -12,13 +12,13 @@ OpenSocket::OpenSocket(Worker& worker, observe::Reporter reporter)
   cell_.add();
 }
 
-async::Task<void> relay_and_close(Worker& worker, observe::ConnRecord& record, StopSignal& signal,
+async::Task<void> relay_and_close(Worker& worker, observe::ConnRecord& record, async::StopSignal& signal,
                                   io::ByteStream& downstream, io::ByteStream& upstream) {
   conn::Relay relay(worker.loop(), worker.relay_buffer(), downstream, upstream);
   observe::Follow follow(record, [&relay] {
     return observe::ConnRecord::Bytes{relay.bytes_to_upstream(), relay.bytes_to_downstream()};
   });
-  base::Result<> copied = co_await until_stopped(signal, relay.run());
+  base::Result<> copied = co_await async::until_stopped(signal, relay.run());
   if (copied) {
     record.close();
   } else {

@@ -9,10 +9,10 @@
 #include "mesh/hbone/connect_headers.h"
 #include "mesh/hbone/tunnel.h"
 #include "mesh/observe/conn_record.h"
+#include "net/async/stop_signal.h"
 #include "net/async/task.h"
 #include "net/io/stream.h"
 #include "ztunnel/pod_proxy.h"
-#include "ztunnel/stop_signal.h"
 
 namespace culvert::ztunnel {
 
@@ -32,7 +32,7 @@ class OpenSocket {
 };
 
 // Copies until both directions have ended or the signal stops it, then closes the record.
-async::Task<void> relay_and_close(Worker& worker, observe::ConnRecord& record, StopSignal& signal,
+async::Task<void> relay_and_close(Worker& worker, observe::ConnRecord& record, async::StopSignal& signal,
                                   io::ByteStream& downstream, io::ByteStream& upstream);
 
 // The flag of a tunnel that could not be opened.

@@ -145,7 +145,7 @@ async::Task<base::Result<std::unique_ptr<io::ByteStream>>> InboundTunnel::dial_a
 async::Task<void> InboundTunnel::carry(hbone::ServerStream& stream, Accepted accepted) {
   Worker& worker = pod_.worker();
   observe::ConnRecord record(worker.observer(), facts_of(accepted));
-  StopSignal signal(worker.loop());
+  async::StopSignal signal(worker.loop());
   decide::ConnectionFacts facts{peer_.ip, identity_, accepted.admission.app};
   // Registered before the check: a policy that comes in between closes it.
   LiveConnections::Entry live(pod_.live(), signal, facts, accepted.workload);
@@ -159,7 +159,7 @@ async::Task<void> InboundTunnel::carry(hbone::ServerStream& stream, Accepted acc
     co_return;
   }
   base::Result<std::unique_ptr<io::ByteStream>> app =
-      co_await until_stopped(signal, dial_app(accepted.admission));
+      co_await async::until_stopped(signal, dial_app(accepted.admission));
   if (!app) {
     stream.reject(signal.stopped() ? 401 : 503);
     record.close(app.error(), signal.stopped() ? Flag::kDeny : Flag::kConnect);

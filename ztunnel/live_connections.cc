@@ -5,8 +5,8 @@
 
 namespace culvert::ztunnel {
 
-LiveConnections::Entry::Entry(LiveConnections& owner, StopSignal& signal, decide::ConnectionFacts facts,
-                              model::WorkloadRef destination)
+LiveConnections::Entry::Entry(LiveConnections& owner, async::StopSignal& signal,
+                              decide::ConnectionFacts facts, model::WorkloadRef destination)
     : owner_(owner), signal_(signal), facts_(std::move(facts)), destination_(std::move(destination)) {
   place_ = owner_.entries_.insert(owner_.entries_.end(), this);
 }

@@ -10,7 +10,7 @@
 
 #include "mesh/decide/authorize.h"
 #include "mesh/model/view.h"
-#include "ztunnel/stop_signal.h"
+#include "net/async/stop_signal.h"
 
 namespace culvert::ztunnel {
 
@@ -18,7 +18,7 @@ class LiveConnections {
  public:
   class Entry {
    public:
-    Entry(LiveConnections& owner, StopSignal& signal, decide::ConnectionFacts facts,
+    Entry(LiveConnections& owner, async::StopSignal& signal, decide::ConnectionFacts facts,
           model::WorkloadRef destination);
     ~Entry();
     Entry(const Entry&) = delete;
@@ -27,7 +27,7 @@ class LiveConnections {
    private:
     friend class LiveConnections;
     LiveConnections& owner_;
-    StopSignal& signal_;
+    async::StopSignal& signal_;
     decide::ConnectionFacts facts_;
     model::WorkloadRef destination_;
     std::list<Entry*>::iterator place_;

@@ -62,7 +62,8 @@ async::Task<base::Result<decide::Plan>> make_plan(PodProxy& pod, model::Workload
 }
 
 async::Task<void> through_tunnel(PodProxy& pod, io::Accepted& accepted, const model::Workload& source,
-                                 const decide::Plan& plan, observe::ConnRecord& record, StopSignal& signal) {
+                                 const decide::Plan& plan, observe::ConnRecord& record,
+                                 async::StopSignal& signal) {
   Worker& worker = pod.worker();
   hbone::TunnelKey key{source.identity(), plan.allowed_identities, plan.next_hop, accepted.peer.ip,
                        plan.destination_workload ? plan.destination_workload->uid : std::string()};
@@ -91,7 +92,7 @@ async::Task<void> through_tunnel(PodProxy& pod, io::Accepted& accepted, const mo
 }
 
 async::Task<void> directly(PodProxy& pod, io::Accepted& accepted, const decide::Plan& plan,
-                           observe::ConnRecord& record, StopSignal& signal) {
+                           observe::ConnRecord& record, async::StopSignal& signal) {
   Worker& worker = pod.worker();
   async::Deadline deadline = async::Deadline::in(worker.loop(), worker.config().connect_timeout);
   base::Result<std::unique_ptr<io::ByteStream>> upstream =
@@ -127,7 +128,7 @@ async::Task<void> serve_outbound(PodProxy& pod, io::Accepted accepted) {
     co_return;
   }
   observe::ConnRecord record(worker.observer(), facts_of(pod, accepted, **source, *plan));
-  StopSignal signal(worker.loop());
+  async::StopSignal signal(worker.loop());
   if (plan->protocol == decide::Protocol::kHbone) {
     co_await through_tunnel(pod, accepted, **source, *plan, record, signal);
   } else {

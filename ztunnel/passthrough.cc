@@ -51,7 +51,7 @@ async::Task<void> serve_passthrough(PodProxy& pod, io::Accepted accepted) {
     co_return;
   }
   observe::ConnRecord record(worker.observer(), facts_of(pod, accepted, **local));
-  StopSignal signal(worker.loop());
+  async::StopSignal signal(worker.loop());
   decide::ConnectionFacts facts{accepted.peer.ip, std::nullopt, target};
   // Registered before the check: a policy that comes in between closes it.
   LiveConnections::Entry live(pod.live(), signal, facts, *local);
@@ -67,7 +67,7 @@ async::Task<void> serve_passthrough(PodProxy& pod, io::Accepted accepted) {
   if (pod.spoofs_source() && accepted.peer.ip != target.ip) options.spoof_source = accepted.peer.ip;
   async::Deadline deadline = async::Deadline::in(worker.loop(), worker.config().connect_timeout);
   base::Result<std::unique_ptr<io::ByteStream>> app =
-      co_await until_stopped(signal, worker.network().dial(target, std::move(options), deadline));
+      co_await async::until_stopped(signal, worker.network().dial(target, std::move(options), deadline));
   if (!app) {
     Flag flag = signal.stopped() ? Flag::kDeny : Flag::kConnect;
     record.close(signal.stopped() ? app.error() : app.error().wrap("connect to the application"), flag);

@@ -59,7 +59,7 @@ struct World {
 TEST_CASE("a new policy stops what it forbids and nothing else", "[A6]") {
   World world;
   world.apply({.workloads = {server()}});
-  StopSignal web(world.loop), other(world.loop);
+  async::StopSignal web(world.loop), other(world.loop);
   LiveConnections::Entry first(world.live, web, facts("web"), world.present());
   LiveConnections::Entry second(world.live, other, facts("other"), world.present());
   CHECK(world.apply({.policies = {deny_account("p", model::PolicyScope::kNamespace)}}) == 1);
@@ -73,7 +73,7 @@ TEST_CASE("a changed policy list of the workload counts, unlike upstream", "[A6]
   World world;
   world.apply(
       {.workloads = {server()}, .policies = {deny_account("p", model::PolicyScope::kWorkloadSelector)}});
-  StopSignal web(world.loop);
+  async::StopSignal web(world.loop);
   LiveConnections::Entry entry(world.live, web, facts("web"), world.present());
   CHECK(world.apply({}) == 0);
   model::Workload changed = server();
@@ -85,7 +85,7 @@ TEST_CASE("a changed policy list of the workload counts, unlike upstream", "[A6]
 TEST_CASE("a policy that is named before it comes is waited for; then it decides", "[A6]") {
   World world;
   world.apply({.workloads = {server()}});
-  StopSignal web(world.loop);
+  async::StopSignal web(world.loop);
   LiveConnections::Entry entry(world.live, web, facts("web"), world.present());
   model::Workload changed = server();
   changed.authorization_policies = {"d/p"};
@@ -97,7 +97,7 @@ TEST_CASE("a policy that is named before it comes is waited for; then it decides
 TEST_CASE("a vanished workload is judged as it was", "[A6]") {
   World world;
   world.apply({.workloads = {server()}});
-  StopSignal web(world.loop);
+  async::StopSignal web(world.loop);
   {
     LiveConnections::Entry entry(world.live, web, facts("web"), world.present());
     CHECK(world.apply({.removed_addresses = {"c//Pod/d/api"}}) == 0);

@@ -3,13 +3,12 @@
 #include <catch2/catch.hpp>
 
 #include "mesh/config/server_access.h"
+#include "net/async/stop_signal.h"
 #include "net/async/wait.h"
 #include "net/wire/proxy_header.h"
 #include "test/support/sim_loop.h"
-#include "ztunnel/stop_signal.h"
 
 using namespace culvert;
-using namespace culvert::ztunnel;
 
 namespace {
 base::SocketAddr addr(std::string_view text) { return *base::SocketAddr::parse(text); }
@@ -22,8 +21,8 @@ async::Task<base::Result<int>> slow(async::Loop& loop, bool& destroyed) {
   co_await async::sleep_for(loop, std::chrono::seconds(5));
   co_return 7;
 }
-async::Task<base::Result<int>> guarded(StopSignal& signal, async::Loop& loop, bool& destroyed) {
-  base::Result<int> result = co_await until_stopped(signal, slow(loop, destroyed));
+async::Task<base::Result<int>> guarded(async::StopSignal& signal, async::Loop& loop, bool& destroyed) {
+  base::Result<int> result = co_await async::until_stopped(signal, slow(loop, destroyed));
   co_return result;
 }
 }  // namespace
@@ -75,7 +74,7 @@ TEST_CASE("tokens are read anew and trimmed; a missing file is no token") {
 
 TEST_CASE("a stop signal ends what is waited for, once") {
   test::SimLoop loop;
-  StopSignal signal(loop);
+  async::StopSignal signal(loop);
   bool destroyed = false;
   SECTION("not stopped") { CHECK(*loop.run(guarded(signal, loop, destroyed)) == 7); }
   SECTION("stopped before") {

@@ -11,11 +11,11 @@
 #include "net/async/task.h"
 #include "net/base/result.h"
 
-namespace culvert::ztunnel {
+namespace culvert::async {
 
 class StopSignal {
  public:
-  explicit StopSignal(async::Loop& loop) : loop_(loop) {}
+  explicit StopSignal(Loop& loop) : loop_(loop) {}
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
 
@@ -30,18 +30,17 @@ class StopSignal {
  private:
   template <class T>
   friend class StopAwaiter;
-  async::Loop& loop_;
-  async::Job* waiter_ = nullptr;
+  Loop& loop_;
+  Job* waiter_ = nullptr;
   std::optional<base::Error> why_;
 };
 
 // co_await until_stopped(signal, task): the task's result, or the signal's reason, in which case
 // the task has been destroyed (cancelled).
 template <class T>
-class StopAwaiter final : private async::Job {
+class StopAwaiter final : private Job {
  public:
-  StopAwaiter(StopSignal& signal, async::Task<base::Result<T>> task)
-      : signal_(signal), task_(std::move(task)) {}
+  StopAwaiter(StopSignal& signal, Task<base::Result<T>> task) : signal_(signal), task_(std::move(task)) {}
   ~StopAwaiter() override { detach(); }
   bool await_ready() const { return signal_.stopped(); }
   bool await_suspend(std::coroutine_handle<> parent) {
@@ -65,12 +64,12 @@ class StopAwaiter final : private async::Job {
     unqueue();
   }
   StopSignal& signal_;
-  async::Task<base::Result<T>> task_;
+  Task<base::Result<T>> task_;
   std::coroutine_handle<> parent_;
 };
 template <class T>
-StopAwaiter<T> until_stopped(StopSignal& signal, async::Task<base::Result<T>> task) {
+StopAwaiter<T> until_stopped(StopSignal& signal, Task<base::Result<T>> task) {
   return {signal, std::move(task)};
 }
 
-}  // namespace culvert::ztunnel
+}  // namespace culvert::async
