@@ -35,7 +35,8 @@ struct Http1Options {
   bool half_close_is_gone = true;
 };
 
-class Http1Core;
+class Http1ServerCore;
+class Http1ClientCore;
 
 class Http1ServerConn {
  public:
@@ -54,7 +55,7 @@ class Http1ServerConn {
   const std::optional<base::Error>& error() const;
 
  private:
-  std::shared_ptr<Http1Core> core_;
+  std::shared_ptr<Http1ServerCore> core_;
 };
 
 class Http1ClientConn {
@@ -78,7 +79,7 @@ class Http1ClientConn {
   const std::optional<base::Error>& error() const;
 
  private:
-  std::shared_ptr<Http1Core> core_;
+  std::shared_ptr<Http1ClientCore> core_;
 };
 
 }  // namespace culvert::conn

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "net/base/check.h"
+#include "net/conn/wake.h"
 
 namespace culvert::conn {
 
@@ -15,43 +16,22 @@ using base::fail;
 using base::Result;
 using wire::H2Engine;
 
-namespace {
-
-// One waiter, told through a job.
-class Wake final : private async::Job {
- public:
-  explicit Wake(async::Loop& loop) : loop_(loop) {}
-  ~Wake() override = default;
-  void arm(io::Waiter* waiter, bool ready) {
-    waiter_ = waiter;
-    if (!waiter_) {
-      unqueue();
-    } else if (ready) {
-      loop_.defer(*this);
-    }
-  }
-  void tell() {
-    if (waiter_) loop_.defer(*this);
-  }
-
- private:
-  void run() override {
-    if (waiter_) std::exchange(waiter_, nullptr)->on_ready();
-  }
-  async::Loop& loop_;
-  io::Waiter* waiter_ = nullptr;
-};
-
-}  // namespace
-
 // Shared by the core (while the peer may still say something) and the handle.
 struct Http2Stream::State {
-  explicit State(async::Loop& loop) : answered(loop), readable(loop), writable(loop) {}
+  explicit State(async::Loop& loop) : answered(loop), gone(loop), readable(loop), writable(loop) {}
   int32_t id = 0;
   wire::Headers headers;  // server: request; client: response
   wire::Headers trailers;
   bool has_headers = false;
   async::Event answered;  // client: headers or an end
+  async::Event gone;
+  std::function<void(const wire::Headers&)> inform;
+  HttpCounts counts;
+  base::TimePoint began;
+  base::TimePoint progress;  // when bytes last left, or there were none
+  bool responded = false;    // server: respond() was called
+  bool started = false;      // client: the request's headers have left
+  bool reset_by_us = false;
   base::ByteQueue received;
   bool remote_end = false;
   bool local_end = false;
@@ -85,6 +65,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
         options_(options),
         engine_(role, options.settings, *this),
         closed_(loop),
+        settings_(loop),
         acceptable_(loop),
         scratch_(std::make_unique_for_overwrite<uint8_t[]>(kReadBytes)) {}
 
@@ -92,6 +73,9 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     loop_.arm(settings_timer_, loop_.now() + options_.settings_timeout);
     if (options_.ping_every > base::Duration::zero())
       loop_.arm(ping_timer_, loop_.now() + options_.ping_every);
+    if (options_.stream_stall_timeout > base::Duration::zero())
+      loop_.arm(stream_stall_timer_, loop_.now() + options_.stream_stall_timeout / 2);
+    watch_idle();
     schedule_flush();
     lower_->arm_read(&lower_readable_);
   }
@@ -100,24 +84,30 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     if (ended_ || draining_ || goaway_received_) {
       return fail(Code::kRefused, "the connection takes no new streams");
     }
+    if (options_.own_streams_max > 0 && room() == 0)
+      return fail(Code::kExhausted, "the connection has as many streams as it may");
     Result<int32_t> id = engine_.open(headers, end_stream);
     if (!id) return fail(std::move(id).error());
     auto state = std::make_shared<State>(loop_);
     state->id = *id;
     state->local_end = end_stream;
+    state->began = state->progress = loop_.now();
     streams_[*id] = state;
+    note_request();
     schedule_flush();
     return handle_for(std::move(state));
   }
 
   async::Task<std::unique_ptr<Http2Stream>> accept() {
-    while (accepted_.empty() && !ended_) {
+    while ((accepted_.empty() || turn_is_full()) && !ended_) {
       acceptable_.reset();
       co_await acceptable_.wait();
     }
     if (accepted_.empty()) co_return nullptr;
     std::unique_ptr<Http2Stream> next = std::move(accepted_.front());
     accepted_.pop_front();
+    if (options_.new_streams_per_turn_max > 0 && ++accepted_this_turn_ == options_.new_streams_per_turn_max)
+      loop_.defer_next_turn(next_turn_job_);
     co_return next;
   }
 
@@ -153,6 +143,9 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     settings_timer_.disarm();
     ping_timer_.disarm();
     drain_timer_.disarm();
+    idle_timer_.disarm();
+    stall_timer_.disarm();
+    stream_stall_timer_.disarm();
     flush_job_.unqueue();
     lower_->arm_read(nullptr);
     lower_->arm_write(nullptr);
@@ -170,6 +163,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       lower_->abort();
     }
     acceptable_.set();
+    settings_.set();
     closed_.set();
     // The requests nobody took hold us; without this nobody would ever let go.
     auto dropped = std::exchange(accepted_, {});
@@ -185,6 +179,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   }
   size_t queued(const State& state) const { return state.closed ? 0 : engine_.queued(state.id); }
   void write(State& state, base::ByteView bytes) {
+    if (engine_.queued(state.id) == 0) state.progress = loop_.now();
     engine_.write(state.id, bytes);
     schedule_flush();
   }
@@ -195,7 +190,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     schedule_flush();
   }
   void respond(State& state, const wire::Headers& headers, bool end_stream) {
-    if (state.closed) return;
+    if (state.closed || std::exchange(state.responded, true)) return;
     engine_.respond(state.id, headers, end_stream);
     if (end_stream) {
       state.local_end = true;
@@ -206,8 +201,14 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     }
     schedule_flush();
   }
+  void inform(State& state, const wire::Headers& headers) {
+    if (state.closed || state.responded || role_ != H2Engine::Role::kServer) return;
+    engine_.inform(state.id, headers);
+    schedule_flush();
+  }
   void reset(State& state, uint32_t code) {
     if (state.closed) return;
+    state.reset_by_us = true;
     engine_.reset(state.id, code);
     schedule_flush();
   }
@@ -232,7 +233,19 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     schedule_flush();
   }
 
-  bool usable() const { return !ended_ && !draining_ && !goaway_received_; }
+  bool usable() const {
+    bool used_up = options_.requests_max > 0 && requests_ >= options_.requests_max;
+    return !ended_ && !draining_ && !goaway_received_ && !used_up;
+  }
+  size_t room() const {
+    if (!usable()) return 0;
+    size_t most = peer_streams_max();
+    if (options_.own_streams_max > 0) most = std::min(most, options_.own_streams_max);
+    return most - std::min(most, streams_.size());
+  }
+  bool takes_upgrades() const { return engine_.peer_takes_protocol(); }
+  async::Event& settings() { return settings_; }
+  uint64_t requests() const { return requests_; }
   bool goaway_received() const { return goaway_received_; }
   size_t active_streams() const { return streams_.size(); }
   size_t peer_streams_max() const { return settings_seen_ ? engine_.peer_streams_max() : 100; }
@@ -258,6 +271,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   };
   // One connection reads this much per turn, then gives way to others.
   static constexpr size_t kTurnBytesMax = 1024 * 1024;
+  static constexpr size_t kFrameHeadBytes = 9;
 
   std::unique_ptr<Http2Stream> handle_for(std::shared_ptr<State> state) {
     return std::unique_ptr<Http2Stream>(new Http2Stream(shared_from_this(), std::move(state)));
@@ -265,8 +279,66 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   void wake_all(State& state) {
     state.answered.set();
+    state.gone.set();
     state.readable.tell();
     state.writable.tell();
+  }
+
+  bool turn_is_full() const {
+    return options_.new_streams_per_turn_max > 0 && accepted_this_turn_ >= options_.new_streams_per_turn_max;
+  }
+  void next_turn() {
+    accepted_this_turn_ = 0;
+    acceptable_.set();
+  }
+
+  void note_request() {
+    ++requests_;
+    idle_timer_.disarm();
+    if (role_ == H2Engine::Role::kServer && options_.requests_max > 0 && requests_ >= options_.requests_max)
+      drain();
+  }
+  void watch_idle() {
+    if (options_.idle_timeout > base::Duration::zero() && streams_.empty() && !ended_)
+      loop_.arm(idle_timer_, loop_.now() + options_.idle_timeout);
+  }
+  // Streams whose peer gives no window keep their bytes here; not for ever.
+  void reset_stalled_streams() {
+    auto keep = shared_from_this();
+    std::vector<int32_t> stalled;
+    for (auto& [id, state] : streams_) {
+      bool waits = engine_.queued(id) > 0 && loop_.now() - state->progress >= options_.stream_stall_timeout;
+      if (waits) stalled.push_back(id);
+    }
+    for (int32_t id : stalled) {
+      engine_.reset(id, wire::kH2Cancel);
+      streams_[id]->reset_by_us = true;
+    }
+    schedule_flush();
+    loop_.arm(stream_stall_timer_, loop_.now() + options_.stream_stall_timeout / 2);
+  }
+  void drop_unaccepted(const State& state) {
+    auto it = std::find_if(accepted_.begin(), accepted_.end(),
+                           [&](const auto& handle) { return handle->id() == state.id; });
+    if (it == accepted_.end()) return;
+    std::unique_ptr<Http2Stream> dropped = std::move(*it);
+    accepted_.erase(it);
+  }
+
+  // Resets that the peer's own faults provoke are the peer's.
+  void judge_end(bool broken, const State* state) {
+    ++closed_streams_;
+    if (!broken) return;
+    bool ours = state && (state->reset_by_us || state->let_go || state->ignore_rest);
+    bool young = !state || !state->responded || loop_.now() - state->began < std::chrono::seconds(1);
+    if (!ours && young) ++broken_streams_;
+    if (closed_streams_ >= options_.rapid_resets_min && broken_streams_ * 2 > closed_streams_)
+      calm_down_due_ = true;
+  }
+  void calm_down() {
+    engine_.goaway(wire::kH2EnhanceYourCalm);
+    write_out();
+    end(Error(Code::kExhausted, "http2 flood: most streams were broken off by the peer"));
   }
 
   void schedule_flush() {
@@ -296,6 +368,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
         end(std::move(fed).error());
         return;
       }
+      if (calm_down_due_ && !ended_) return calm_down();
     }
     schedule_flush();
   }
@@ -328,12 +401,15 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       io::IoResult put = lower_->try_write(std::span<const iovec>(parts, static_cast<size_t>(count)));
       if (put.is_would_block()) {
         lower_->arm_write(&lower_writable_);
+        if (options_.stall_timeout > base::Duration::zero() && !stall_timer_.armed())
+          loop_.arm(stall_timer_, loop_.now() + options_.stall_timeout);
         return;
       }
       if (!put.ok()) {
         end(put.is_error() ? put.error() : Error(Code::kReset, "the connection is gone"));
         return;
       }
+      stall_timer_.disarm();
       out_.consume(put.count());
     }
   }
@@ -396,9 +472,11 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     state->id = id;
     state->headers = std::move(headers);
     state->has_headers = true;
+    state->began = state->progress = loop_.now();
     streams_[id] = state;
     accepted_.push_back(handle_for(std::move(state)));
     acceptable_.set();
+    note_request();
   }
   void on_data(int32_t id, base::ByteView bytes) override {
     auto it = streams_.find(id);
@@ -406,6 +484,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       engine_.consume(id, bytes.size(), it != streams_.end());
       return;
     }
+    it->second->counts.body_bytes_in += bytes.size();
+    it->second->counts.wire_bytes_in += bytes.size() + kFrameHeadBytes;
     it->second->received.append(bytes);
     it->second->readable.tell();
   }
@@ -420,14 +500,19 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   }
   void on_closed(int32_t id, uint32_t code) override {
     auto it = streams_.find(id);
-    if (it == streams_.end()) return;
-    std::shared_ptr<State> state = std::move(it->second);
+    std::shared_ptr<State> state = it == streams_.end() ? nullptr : std::move(it->second);
+    bool broken = code != wire::kH2NoError || !state || !state->remote_end || !state->local_end;
+    if (role_ == H2Engine::Role::kServer && options_.rapid_resets_min > 0) judge_end(broken, state.get());
+    if (!state) return;
     streams_.erase(it);
     state->closed = true;
     // After both END_STREAMs an end with NO_ERROR is no reset.
-    if (code != wire::kH2NoError || !state->remote_end || !state->local_end) state->reset_code = code;
+    if (broken) state->reset_code = code;
     state->refused = code == wire::kH2RefusedStream;
     wake_all(*state);
+    // Nobody has looked at it and nobody will.
+    if (broken && role_ == H2Engine::Role::kServer) drop_unaccepted(*state);
+    watch_idle();
     schedule_flush();
   }
   void on_goaway(int32_t, uint32_t code) override {
@@ -440,8 +525,27 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     if (!std::exchange(ping_unanswered_, false)) return;
     loop_.arm(ping_timer_, loop_.now() + options_.ping_every);
   }
-  void on_sent(int32_t id, size_t) override {
-    if (auto it = streams_.find(id); it != streams_.end()) it->second->writable.tell();
+  void on_sent(int32_t id, size_t bytes) override {
+    auto it = streams_.find(id);
+    if (it == streams_.end()) return;
+    it->second->counts.body_bytes_out += bytes;
+    it->second->counts.wire_bytes_out += bytes + kFrameHeadBytes;
+    it->second->progress = loop_.now();
+    it->second->writable.tell();
+  }
+  void on_informational(int32_t id, wire::Headers headers) override {
+    auto it = streams_.find(id);
+    if (it == streams_.end() || !it->second->inform) return;
+    std::function<void(const wire::Headers&)> tell = it->second->inform;
+    tell(headers);
+  }
+  void on_header_bytes(int32_t id, bool incoming, size_t bytes) override {
+    auto it = streams_.find(id);
+    if (it == streams_.end()) return;
+    HttpCounts& counts = it->second->counts;
+    (incoming ? counts.header_bytes_in : counts.header_bytes_out) += bytes;
+    (incoming ? counts.wire_bytes_in : counts.wire_bytes_out) += bytes;
+    if (!incoming) it->second->started = true;
   }
   void on_end_sent(int32_t id) override {
     auto it = streams_.find(id);
@@ -454,7 +558,12 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   }
   void on_settings() override {
     settings_seen_ = true;
-    settings_timer_.disarm();
+    settings_.set();
+    if (!options_.settings.users_traffic) settings_timer_.disarm();
+  }
+  // Users' peers also have to acknowledge ours in time: until then they are not held to our limits.
+  void on_settings_ack() override {
+    if (settings_seen_) settings_timer_.disarm();
   }
 
   async::Loop& loop_;
@@ -465,6 +574,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   Http2Options options_;
   H2Engine engine_;
   async::Event closed_;
+  async::Event settings_;
   async::Event acceptable_;
   std::deque<std::unique_ptr<Http2Stream>> accepted_;
   std::unordered_map<int32_t, std::shared_ptr<State>> streams_;
@@ -472,6 +582,11 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   std::unique_ptr<uint8_t[]> scratch_;
   std::optional<Error> error_;
   uint32_t goaway_code_ = 0;
+  uint64_t requests_ = 0;
+  size_t accepted_this_turn_ = 0;
+  uint64_t closed_streams_ = 0;
+  uint64_t broken_streams_ = 0;  // of these, by the peer, young or unanswered
+  bool calm_down_due_ = false;
   bool ended_ = false;
   bool draining_ = false;
   bool final_goaway_due_ = false;
@@ -483,7 +598,12 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   async::CallJob flush_job_{[this] { flush(); }};
   async::CallJob read_job_{[this] { read_lower(); }};
   async::CallTimer ping_timer_{[this] { on_ping_timer(); }};
+  async::CallJob next_turn_job_{[this] { next_turn(); }};
   async::CallTimer drain_timer_{[this] { send_final_goaway(); }};
+  async::CallTimer idle_timer_{[this] { drain(); }};
+  async::CallTimer stall_timer_{
+      [this] { end(Error(Code::kTimeout, "the peer takes nothing of what is sent to it")); }};
+  async::CallTimer stream_stall_timer_{[this] { reset_stalled_streams(); }};
   async::CallTimer settings_timer_{
       [this] { end(Error(Code::kTimeout, "the peer did not speak HTTP/2 in time")); }};
 };
@@ -494,6 +614,7 @@ Http2Stream::Http2Stream(std::shared_ptr<Http2Core> core, std::shared_ptr<State>
 Http2Stream::~Http2Stream() {
   state_->readable.arm(nullptr, false);
   state_->writable.arm(nullptr, false);
+  state_->inform = nullptr;
   core_->let_go(*state_);
   if (size_t unread = state_->received.size()) {
     state_->received.clear();
@@ -505,6 +626,13 @@ int32_t Http2Stream::id() const { return state_->id; }
 const wire::Headers& Http2Stream::headers() const { return state_->headers; }
 const wire::Headers& Http2Stream::trailers() const { return state_->trailers; }
 std::optional<uint32_t> Http2Stream::reset_code() const { return state_->reset_code; }
+bool Http2Stream::request_started() const { return state_->started; }
+async::Event& Http2Stream::gone() { return state_->gone; }
+HttpCounts Http2Stream::counts() const { return state_->counts; }
+void Http2Stream::set_inform(std::function<void(const wire::Headers&)> inform) {
+  state_->inform = std::move(inform);
+}
+void Http2Stream::inform(wire::Headers headers) { core_->inform(*state_, headers); }
 
 async::Task<Result<wire::Headers>> Http2Stream::response(async::Deadline deadline) {
   bool answered = co_await state_->answered.wait(deadline);
@@ -576,6 +704,24 @@ void Http2Stream::abort() { core_->abort_stream(*state_); }
 base::SocketAddr Http2Stream::local_addr() const { return core_->local_addr(); }
 base::SocketAddr Http2Stream::peer_addr() const { return core_->peer_addr(); }
 
+Http2Options Http2Options::for_users_traffic() {
+  Http2Options options;
+  options.settings.stream_window_bytes = 256 * 1024;
+  options.settings.connection_window_bytes = 1024 * 1024;
+  options.settings.frame_bytes_max = 16384;
+  options.settings.header_bytes_max = 60 * 1024;
+  options.settings.header_fields_max = 100;
+  options.settings.streams_max = 1000;
+  options.settings.users_traffic = true;
+  options.settings.connect_protocol = true;
+  options.idle_timeout = std::chrono::hours(1);
+  options.stall_timeout = std::chrono::seconds(60);
+  options.stream_stall_timeout = std::chrono::minutes(5);
+  options.new_streams_per_turn_max = 32;
+  options.rapid_resets_min = 500;
+  return options;
+}
+
 Http2Conn::Http2Conn(async::Loop& loop, std::unique_ptr<io::ByteStream> lower, H2Engine::Role role,
                      Http2Options options)
     : core_(std::make_shared<Http2Core>(loop, std::move(lower), role, options)) {
@@ -590,6 +736,10 @@ bool Http2Conn::usable() const { return core_->usable(); }
 bool Http2Conn::goaway_received() const { return core_->goaway_received(); }
 size_t Http2Conn::active_streams() const { return core_->active_streams(); }
 size_t Http2Conn::peer_streams_max() const { return core_->peer_streams_max(); }
+size_t Http2Conn::room() const { return core_->room(); }
+bool Http2Conn::takes_upgrades() const { return core_->takes_upgrades(); }
+async::Event& Http2Conn::settings() { return core_->settings(); }
+uint64_t Http2Conn::requests() const { return core_->requests(); }
 void Http2Conn::drain() { core_->drain(); }
 void Http2Conn::abort(uint32_t code) { core_->abort(code); }
 async::Event& Http2Conn::closed() { return core_->closed(); }

@@ -14,7 +14,7 @@
 #include "net/async/loop.h"
 #include "net/async/task.h"
 #include "net/async/wait.h"
-#include "net/io/stream.h"
+#include "net/conn/http_stream.h"
 #include "net/wire/h2.h"
 
 namespace culvert::conn {
@@ -25,30 +25,46 @@ struct Http2Options {
   base::Duration ping_timeout = std::chrono::seconds(20);
   base::Duration settings_timeout = std::chrono::seconds(10);  // until the peer's preface
   size_t stream_send_bytes_max = 256 * 1024;                   // queued per stream before writes would block
+  // For users' traffic; 0 switches each off.
+  base::Duration idle_timeout{0};   // without streams; then a drain
+  base::Duration stall_timeout{0};  // the peer takes nothing of a full send buffer: the connection ends
+  base::Duration stream_stall_timeout{0};  // of one stream's bytes: it is reset
+  size_t new_streams_per_turn_max = 0;     // server: accept() hands out no more in one turn of the loop
+  uint64_t requests_max = 0;               // then a drain (server), or no longer usable() (client)
+  size_t own_streams_max = 0;              // client: open() gives kExhausted above this or the peer's limit
+  // Server: from so many closed streams on, more than half of them broken off by the peer end the connection
+  // (CVE-2023-44487, CVE-2025-8671).
+  uint64_t rapid_resets_min = 0;
+
+  // Waypoint spec sections 7.4 and 7.5.
+  static Http2Options for_users_traffic();
 };
 
 class Http2Core;
 
-class Http2Stream final : public io::ByteStream {
+// A stream of users' traffic and, as a CONNECT, a tunnel's bytes. try_read takes a reset with NO_ERROR or
+// CANCEL for an eof, as tunnels want it; an exchange asks reset_code() before it calls a message complete.
+class Http2Stream final : public HttpStream {
  public:
   // An unfinished stream is reset with CANCEL.
   ~Http2Stream() override;
 
   int32_t id() const;
-  // Server: the request. Client: the response, once response() has given it.
-  const wire::Headers& headers() const;
-  // Client: waits for the response headers. Errors: kTimeout, kReset (RST_STREAM), kRefused (REFUSED_STREAM
-  // or GOAWAY below our id: safe to try again elsewhere), kClosed (connection gone).
-  async::Task<base::Result<wire::Headers>> response(async::Deadline deadline);
-  // Server: once.
-  void respond(wire::Headers headers, bool end_stream);
-  // Ends our side with trailers, after what was written.
-  void send_trailers(wire::Headers trailers);
-  // The peer's trailers, once try_read has said eof; empty if none.
-  const wire::Headers& trailers() const;
-  void reset(uint32_t code);
-  // The code of an RST_STREAM from the peer, or of the connection's end.
-  std::optional<uint32_t> reset_code() const;
+  HttpVersion version() const override { return HttpVersion::k2; }
+  const wire::Headers& headers() const override;
+  const wire::Headers& trailers() const override;
+  // kReset is RST_STREAM; kRefused is REFUSED_STREAM or a GOAWAY below our id.
+  async::Task<base::Result<wire::Headers>> response(async::Deadline deadline) override;
+  void set_inform(std::function<void(const wire::Headers&)> inform) override;
+  bool request_started() const override;
+  wire::Http1Fault fault() const override { return wire::Http1Fault::kNone; }
+  void inform(wire::Headers headers) override;
+  void respond(wire::Headers headers, bool end_stream) override;
+  void send_trailers(wire::Headers trailers) override;
+  void reset(uint32_t code) override;
+  std::optional<uint32_t> reset_code() const override;
+  async::Event& gone() override;
+  HttpCounts counts() const override;
 
   io::IoResult try_read(base::ByteSpan into) override;
   using io::ByteStream::try_write;
@@ -88,6 +104,14 @@ class Http2Conn {
   size_t active_streams() const;
   // As far as known; 100 until the peer's SETTINGS.
   size_t peer_streams_max() const;
+  // Client: streams that open() would take now.
+  size_t room() const;
+  // Client: the peer offers extended CONNECT. Known once settings() is set.
+  bool takes_upgrades() const;
+  // Set once the peer's SETTINGS have arrived, or the connection has ended.
+  async::Event& settings();
+  // Opened or accepted so far.
+  uint64_t requests() const;
   // Graceful: GOAWAY, a PING, the real GOAWAY; ends when the last stream has.
   void drain();
   // GOAWAY with `code`, then an end without waiting for streams.

@@ -5,9 +5,13 @@
 #include <nghttp2/nghttp2.h>
 
 #include <algorithm>
+#include <optional>
 #include <unordered_map>
 
 #include "net/base/check.h"
+#include "net/wire/authority.h"
+#include "net/wire/h2_guard.h"
+#include "net/wire/http1_internal.h"
 
 namespace culvert::wire {
 
@@ -30,9 +34,10 @@ namespace {
 // A stream as long as nghttp2 knows it.
 struct Stream {
   Headers incoming;
-  bool incoming_refused = false;  // too many or too large header fields
+  size_t incoming_bytes = 0;      // as RFC 9113 section 6.5.2 counts them
+  bool incoming_refused = false;  // too many, too large or improper header fields
   bool got_headers = false;
-  bool informational = false;
+  uint32_t informational = 0;
   base::ByteQueue body;
   bool finish = false;
   Headers trailers;
@@ -45,11 +50,33 @@ std::vector<nghttp2_nv> to_nv(const Headers& headers) {
   std::vector<nghttp2_nv> out;
   out.reserve(headers.size());
   for (const auto& [name, value] : headers) {
+    // RFC 9113 section 8.2.2; the proof of a WebSocket key is HTTP/1's (RFC 8441 section 5).
+    if (is_hop_by_hop(name) || name == "host" || (name == "te" && value != "trailers")) continue;
+    if (name == "sec-websocket-key" || name == "sec-websocket-accept") continue;
     out.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
                    reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
                    NGHTTP2_NV_FLAG_NONE});
   }
   return out;
+}
+
+// What HTTP/1 could carry as well: no spaces, no controls, nothing above ASCII.
+bool is_clean_path(std::string_view path) {
+  return std::all_of(path.begin(), path.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+// RFC 9113 section 8.2.3: crumbs are one field again before anybody looks.
+void join_cookies(Headers& headers) {
+  std::string* first = nullptr;
+  std::erase_if(headers, [&first](auto& field) {
+    if (field.first != "cookie") return false;
+    if (!first) {
+      first = &field.second;
+      return false;
+    }
+    first->append("; ").append(field.second);
+    return true;
+  });
 }
 
 }  // namespace
@@ -62,8 +89,15 @@ struct H2Engine::Impl {
   std::unordered_map<int32_t, Stream> streams;
   base::ByteQueue* out = nullptr;  // only during produce
   bool settings_seen = false;
+  std::optional<H2Guard> guard;
+  size_t continuation_bytes = 0;  // of the header block that is coming in
 
-  Impl(Role r, H2Settings s, H2Visitor& v) : role(r), settings(s), visitor(v) {}
+  Impl(Role r, H2Settings s, H2Visitor& v) : role(r), settings(s), visitor(v) {
+    if (!s.users_traffic) return;
+    H2GuardLimits limits;
+    limits.block_bytes_max = std::max(limits.block_bytes_max, 4 * s.header_bytes_max);
+    guard.emplace(limits, r == Role::kServer ? NGHTTP2_CLIENT_MAGIC_LEN : 0);
+  }
 
   Stream* find(int32_t id) {
     auto it = streams.find(id);
@@ -76,6 +110,13 @@ struct H2Engine::Impl {
     if (frame->hd.type != NGHTTP2_HEADERS) return 0;
     Stream& stream = me.streams[frame->hd.stream_id];
     stream.incoming.clear();
+    stream.incoming_bytes = 0;
+    me.continuation_bytes = 0;
+    return 0;
+  }
+
+  static int on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* user) {
+    if (head->type == NGHTTP2_CONTINUATION) self(user).continuation_bytes += head->length + 9;
     return 0;
   }
 
@@ -84,9 +125,9 @@ struct H2Engine::Impl {
     Impl& me = self(user);
     Stream* stream = me.find(frame->hd.stream_id);
     if (!stream || stream->incoming_refused) return 0;
-    size_t bytes = name_size + value_size + 32;
-    for (const auto& [n, v] : stream->incoming) bytes += n.size() + v.size() + 32;
-    if (bytes > me.settings.header_bytes_max || stream->incoming.size() >= kHeaderFieldsMax) {
+    stream->incoming_bytes += name_size + value_size + 32;
+    if (stream->incoming_bytes > me.settings.header_bytes_max ||
+        stream->incoming.size() >= me.settings.header_fields_max) {
       stream->incoming_refused = true;
       nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
       return 0;
@@ -95,20 +136,58 @@ struct H2Engine::Impl {
     return 0;
   }
 
+  void refuse(int32_t id, Stream& stream, uint32_t code) {
+    stream.incoming_refused = true;
+    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, code);
+  }
+
+  // What nghttp2 lets pass and users' traffic may not (waypoint spec section 7.2). False: refused.
+  bool put_in_order(int32_t id, Headers& headers) {
+    std::string* authority = nullptr;
+    std::string* host = nullptr;
+    for (auto& [name, value] : headers) {
+      if (name == ":authority") authority = &value;
+      if (name == "host") host = &value;
+      if (name == ":path" && (value.empty() || !is_clean_path(value))) return false;
+    }
+    std::string* named = authority ? authority : host;
+    if (!named || !valid_authority(*named)) return false;
+    if (host) {
+      std::string kept = *named;
+      if (authority && !same_authority(*authority, *host)) visitor.on_host_ignored(id);
+      std::erase_if(headers, [](const auto& field) { return field.first == "host"; });
+      if (!authority) {
+        auto behind = std::find_if(headers.begin(), headers.end(),
+                                   [](const auto& field) { return !field.first.starts_with(':'); });
+        headers.emplace(behind, ":authority", std::move(kept));
+      }
+    }
+    join_cookies(headers);
+    return true;
+  }
+
   void deliver_headers(int32_t id, Stream& stream, bool ends) {
     Headers headers = std::move(stream.incoming);
     stream.incoming.clear();
-    if (!stream.got_headers && role == Role::kClient) {
-      const std::string* status = find_header(headers, ":status");
-      if (status && status->size() == 3 && (*status)[0] == '1' && !ends)
-        return;  // 1xx: wait for the final one
-    }
-    if (!stream.got_headers) {
-      stream.got_headers = true;
-      visitor.on_headers(id, std::move(headers));
-    } else {
+    if (stream.got_headers) {
       visitor.on_trailers(id, std::move(headers));
+      return;
     }
+    if (role == Role::kClient) {
+      const std::string* status = find_header(headers, ":status");
+      if (status && status->size() == 3 && (*status)[0] == '1' && !ends) {
+        // 101 has no meaning here (RFC 9113 section 8.6).
+        bool refused = ++stream.informational > settings.informational_max || *status == "101";
+        refused ? refuse(id, stream, NGHTTP2_PROTOCOL_ERROR)
+                : visitor.on_informational(id, std::move(headers));
+        return;
+      }
+    } else if (settings.users_traffic && !put_in_order(id, headers)) {
+      refuse(id, stream, NGHTTP2_PROTOCOL_ERROR);
+      return;
+    }
+    stream.got_headers = true;
+    visitor.on_headers(id, std::move(headers));
   }
 
   static int on_frame(nghttp2_session*, const nghttp2_frame* frame, void* user) {
@@ -120,14 +199,19 @@ struct H2Engine::Impl {
         Stream* stream = me.find(id);
         if (!stream || stream->incoming_refused) return 0;
         me.deliver_headers(id, *stream, ends);
-        if (ends && me.find(id)) me.visitor.on_end(id);
+        stream = me.find(id);
+        if (!stream || stream->incoming_refused) return 0;
+        me.visitor.on_header_bytes(id, true, frame->hd.length + 9 + std::exchange(me.continuation_bytes, 0));
+        if (ends) me.visitor.on_end(id);
         return 0;
       }
       case NGHTTP2_DATA:
         if (ends && me.find(id)) me.visitor.on_end(id);
         return 0;
       case NGHTTP2_SETTINGS:
-        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && !me.settings_seen) {
+        if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+          me.visitor.on_settings_ack();
+        } else if (!me.settings_seen) {
           me.settings_seen = true;
           me.visitor.on_settings();
         }
@@ -144,6 +228,8 @@ struct H2Engine::Impl {
 
   static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* user) {
     Impl& me = self(user);
+    if (frame->hd.type == NGHTTP2_HEADERS && me.find(frame->hd.stream_id))
+      me.visitor.on_header_bytes(frame->hd.stream_id, false, frame->hd.length + 9);
     bool carries_end = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
     if (carries_end && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && me.find(frame->hd.stream_id)) {
       me.visitor.on_end_sent(frame->hd.stream_id);
@@ -211,6 +297,7 @@ struct H2Engine::Impl {
       stream->body.consume(run.size());
       left -= run.size();
     }
+    if (me.guard) me.guard->data_sent();
     if (length > 0) me.visitor.on_sent(id, length);
     return 0;
   }
@@ -221,6 +308,12 @@ struct H2Engine::Impl {
     return std::max<ssize_t>(
         1, std::min({static_cast<ssize_t>(session_window), static_cast<ssize_t>(stream_window),
                      static_cast<ssize_t>(remote_frame_max), static_cast<ssize_t>(kDataBytesMax)}));
+  }
+
+  // A flood ends the connection with GOAWAY ENHANCE_YOUR_CALM.
+  Result<> calm_down(std::string_view flood) {
+    nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
+    return fail(Code::kExhausted, fmt::format("http2 flood: too many or too large: {}", flood));
   }
 
   void open_source(int32_t id, Stream& stream) {
@@ -251,6 +344,7 @@ H2Engine::H2Engine(Role role, H2Settings settings, H2Visitor& visitor)
   CULVERT_CHECK(nghttp2_session_callbacks_new(&parts.callbacks) == 0 &&
                 nghttp2_option_new(&parts.option) == 0);
   nghttp2_session_callbacks_set_on_begin_headers_callback(parts.callbacks, Impl::on_begin_headers);
+  nghttp2_session_callbacks_set_on_begin_frame_callback(parts.callbacks, Impl::on_begin_frame);
   nghttp2_session_callbacks_set_on_header_callback(parts.callbacks, Impl::on_header);
   nghttp2_session_callbacks_set_on_frame_recv_callback(parts.callbacks, Impl::on_frame);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(parts.callbacks, Impl::on_data_chunk);
@@ -262,6 +356,10 @@ H2Engine::H2Engine(Role role, H2Settings settings, H2Visitor& visitor)
   // Floods: pending acknowledgements of SETTINGS and PING are bounded, closed streams are forgotten.
   nghttp2_option_set_max_outbound_ack(parts.option, 1000);
   nghttp2_option_set_no_closed_streams(parts.option, 1);
+  nghttp2_option_set_max_settings(parts.option, 32);
+  nghttp2_option_set_stream_reset_rate_limit(parts.option, 1000, 33);
+  // What HPACK remembers for the peer is bounded, whatever its SETTINGS ask for.
+  if (settings.users_traffic) nghttp2_option_set_max_deflate_dynamic_table_size(parts.option, 4096);
   int made = role == Role::kServer
                  ? nghttp2_session_server_new2(&impl_->session, parts.callbacks, impl_.get(), parts.option)
                  : nghttp2_session_client_new2(&impl_->session, parts.callbacks, impl_.get(), parts.option);
@@ -275,6 +373,8 @@ H2Engine::H2Engine(Role role, H2Settings settings, H2Visitor& visitor)
   if (settings.streams_max != 0) {
     entries.push_back({NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.streams_max});
   }
+  if (role == Role::kServer && settings.connect_protocol)
+    entries.push_back({NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1});
   nghttp2_submit_settings(impl_->session, NGHTTP2_FLAG_NONE, entries.data(), entries.size());
   nghttp2_session_set_local_window_size(impl_->session, NGHTTP2_FLAG_NONE, 0,
                                         static_cast<int32_t>(settings.connection_window_bytes));
@@ -283,14 +383,20 @@ H2Engine::H2Engine(Role role, H2Settings settings, H2Visitor& visitor)
 H2Engine::~H2Engine() { nghttp2_session_del(impl_->session); }
 
 Result<> H2Engine::feed(base::ByteView bytes) {
+  if (impl_->guard) {
+    if (std::string_view flood = impl_->guard->feed(bytes); !flood.empty()) return impl_->calm_down(flood);
+  }
   while (!bytes.empty()) {
     ssize_t used = nghttp2_session_mem_recv(impl_->session, bytes.data(), bytes.size());
+    if (used == NGHTTP2_ERR_FLOODED) return impl_->calm_down("frames to acknowledge");
     if (used < 0) {
-      Code code = used == NGHTTP2_ERR_FLOODED ? Code::kExhausted : Code::kProtocol;
-      return fail(code, std::string("http2 protocol error: ") + nghttp2_strerror(static_cast<int>(used)));
+      return fail(Code::kProtocol,
+                  std::string("http2 protocol error: ") + nghttp2_strerror(static_cast<int>(used)));
     }
     bytes = bytes.subspan(static_cast<size_t>(used));
   }
+  if (nghttp2_session_get_outbound_queue_size(impl_->session) > kQueuedFramesMax)
+    return impl_->calm_down("frames to answer");
   return {};
 }
 
@@ -316,6 +422,8 @@ bool H2Engine::wants_write() const { return nghttp2_session_want_write(impl_->se
 bool H2Engine::wants_read() const { return nghttp2_session_want_read(impl_->session) != 0; }
 
 Result<int32_t> H2Engine::open(const Headers& headers, bool end_stream) {
+  if (find_header(headers, ":protocol") && !peer_takes_protocol())
+    return fail(Code::kUnsupported, "the peer offers no extended CONNECT");
   std::vector<nghttp2_nv> nv = to_nv(headers);
   nghttp2_data_provider source{};
   source.read_callback = Impl::read_body;
@@ -327,6 +435,12 @@ Result<int32_t> H2Engine::open(const Headers& headers, bool end_stream) {
   }
   impl_->streams[id].source_open = !end_stream;
   return id;
+}
+
+void H2Engine::inform(int32_t id, const Headers& headers) {
+  if (!impl_->find(id)) return;
+  std::vector<nghttp2_nv> nv = to_nv(headers);
+  nghttp2_submit_headers(impl_->session, NGHTTP2_FLAG_NONE, id, nullptr, nv.data(), nv.size(), nullptr);
 }
 
 void H2Engine::respond(int32_t id, const Headers& headers, bool end_stream) {
@@ -393,6 +507,10 @@ void H2Engine::goaway(uint32_t code) {
 
 uint32_t H2Engine::peer_streams_max() const {
   return nghttp2_session_get_remote_settings(impl_->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+bool H2Engine::peer_takes_protocol() const {
+  return nghttp2_session_get_remote_settings(impl_->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
 }
 
 size_t H2Engine::open_streams() const { return impl_->streams.size(); }

@@ -2,10 +2,11 @@
 // H2Engine: HTTP/2 (RFC 9113) without I/O, on nghttp2. Bytes in by feed, bytes out by produce; what happened
 // is told to a visitor, synchronously, in this grammar per stream:
 //
-//   headers (data | trailers)* end? closed
+//   informational* headers (data | trailers)* end? closed
 //
-// `headers` is the request on a server and the final response on a client (1xx are swallowed); `end`
-// is the peer's END_STREAM; `closed` comes exactly once, with the error code, and is the last.
+// `headers` is the request on a server and the final response on a client (`informational` the 1xx before
+// it); `end` is the peer's END_STREAM; `closed` comes exactly once, with the error code, and is the last. It
+// comes alone for a stream whose headers were refused.
 //
 // No WINDOW_UPDATE is sent by itself: a window opens again when the bytes have left (`consume`). The
 // visitor may call any method but feed and produce.
@@ -45,7 +46,14 @@ struct H2Settings {
   uint32_t connection_window_bytes = 16 * 1024 * 1024;  // must differ from the stream's: equal ones deadlock
   uint32_t frame_bytes_max = 1024 * 1024;               // advertised; what we send stays at one TLS record
   uint32_t header_bytes_max = 16384;                    // MAX_HEADER_LIST_SIZE, enforced
+  uint32_t header_fields_max = 200;                     // per block; more cost the stream
   uint32_t streams_max = 0;                             // MAX_CONCURRENT_STREAMS; 0: not sent
+  uint32_t informational_max = 10;                      // client: 1xx per response; more cost the stream
+  // Users' traffic (waypoint spec sections 7.2 and 7.5): authorities and paths are held to what HTTP/1 could
+  // carry, `host` gives way to :authority, cookie crumbs are joined, and floods end the connection.
+  bool users_traffic = false;
+  // Server: offers extended CONNECT (RFC 8441). A client uses it where the peer offers it.
+  bool connect_protocol = false;
 };
 
 class H2Visitor {
@@ -63,6 +71,13 @@ class H2Visitor {
   virtual void on_end_sent(int32_t stream) = 0;
   // The peer's first SETTINGS have arrived.
   virtual void on_settings() = 0;
+  // The peer has taken note of ours.
+  virtual void on_settings_ack() {}
+  virtual void on_informational(int32_t, Headers) {}
+  // A header block of this stream, with its frame heads, came in or went out.
+  virtual void on_header_bytes(int32_t, bool /*incoming*/, size_t) {}
+  // A request named one host in :authority and another in `host`; the former won (for the log).
+  virtual void on_host_ignored(int32_t) {}
 
  protected:
   ~H2Visitor() = default;
@@ -73,8 +88,8 @@ class H2Engine {
   enum class Role : unsigned char { kClient, kServer };
   // One DATA frame with its 9-byte header fills one TLS record.
   static constexpr size_t kDataBytesMax = 16384 - 9;
-  // Header blocks with more fields than this are refused.
-  static constexpr size_t kHeaderFieldsMax = 200;
+  // Frames waiting to be sent to a peer that provokes more than it takes.
+  static constexpr size_t kQueuedFramesMax = 10'000;
 
   H2Engine(Role role, H2Settings settings, H2Visitor& visitor);
   ~H2Engine();
@@ -89,8 +104,11 @@ class H2Engine {
   // left.
   bool wants_read() const;
 
-  // Client: a new request; the stream id, or kExhausted when the peer takes no more.
+  // Client: a new request; the stream id, or kExhausted when the peer takes no more, or kUnsupported for a
+  // :protocol that it does not offer. Fields that belong to one hop are not sent, here and in what follows.
   base::Result<int32_t> open(const Headers& headers, bool end_stream);
+  // Server: a 1xx, before respond.
+  void inform(int32_t stream, const Headers& headers);
   // Server: the response.
   void respond(int32_t stream, const Headers& headers, bool end_stream);
   // Queues body bytes; bounded by the caller through queued().
@@ -110,6 +128,8 @@ class H2Engine {
   void goaway(uint32_t code);
 
   uint32_t peer_streams_max() const;
+  // The peer offers extended CONNECT.
+  bool peer_takes_protocol() const;
   size_t open_streams() const;
 
  private:

@@ -187,8 +187,11 @@ class Http1Encoder {
     return framing_ == Http1Body::kUntilClose || framing_ == Http1Body::kRaw;
   }
   bool finished() const { return finished_; }
+  // After an answer: what it told the client about the connection.
+  bool keeps_alive() const { return keeps_alive_; }
 
  private:
+  bool keeps_alive_ = false;
   Http1Body framing_ = Http1Body::kNone;
   uint64_t left_ = 0;
   bool suppressed_ = false;  // HEAD, 204, 304: a body is taken and dropped

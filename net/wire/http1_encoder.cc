@@ -215,6 +215,7 @@ Result<> Http1Encoder::response(const Headers& headers, bool end_stream, const A
     if (!answering.websocket_key.empty() && !fields->websocket_accept)
       head += fmt::format("sec-websocket-accept: {}\r\n", websocket_accept(answering.websocket_key));
     framing_ = Http1Body::kRaw;
+    keeps_alive_ = false;
     out.append(head += "\r\n");
     return {};
   }
@@ -239,6 +240,7 @@ Result<> Http1Encoder::response(const Headers& headers, bool end_stream, const A
     framing_ = Http1Body::kUntilClose;
     keep_alive = false;
   }
+  keeps_alive_ = keep_alive;
   if (!keep_alive) head += "connection: close\r\n";
   if (keep_alive && answering.minor_version == 0) head += "connection: keep-alive\r\n";
   out.append(head += "\r\n");

@@ -178,7 +178,7 @@ TEST_CASE("too many or too large header fields cost their stream, not the connec
   if (by_size) {
     many.emplace_back("big", std::string(20'000, 'x'));
   } else {
-    for (size_t i = 0; i < H2Engine::kHeaderFieldsMax; ++i) many.emplace_back(fmt::format("h{}", i), "v");
+    for (size_t i = 0; i < H2Settings{}.header_fields_max; ++i) many.emplace_back(fmt::format("h{}", i), "v");
   }
   REQUIRE(pair.client.open(many, true));
   pair.settle();
