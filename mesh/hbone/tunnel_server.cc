@@ -28,8 +28,9 @@ class H2ServerStream final : public ServerStream {
  public:
   explicit H2ServerStream(std::unique_ptr<conn::Http2Stream> stream) : stream_(std::move(stream)) {}
   const HeaderList& headers() const override { return stream_->headers(); }
-  void reject(uint16_t status) override {
-    stream_->respond({{":status", std::to_string(status)}}, true);
+  void reject(uint16_t status, HeaderList extra) override {
+    extra.insert(extra.begin(), {":status", std::to_string(status)});
+    stream_->respond(std::move(extra), true);
     // The client may go on sending; tell it that nobody listens.
     stream_->reset(wire::kH2NoError);
   }

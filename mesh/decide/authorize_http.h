@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// authorize_http: may this request (or, without HTTP, this connection) pass at a waypoint? (spec waypoint
+// section 2.6). Pure. Node proxies decide by authorize.h.
+//
+// Order: CUSTOM (asked elsewhere) -> DENY -> no ALLOW policy applies: allowed -> any ALLOW rule -> denied.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mesh/decide/http_request.h"
+#include "mesh/model/guard.h"
+
+namespace culvert::decide {
+
+struct HttpVerdict {
+  bool allowed = true;
+  std::string decided_by;            // "ns[..]-policy[..]-rule[..]", or "" (no policy decided)
+  std::vector<std::string> dry_run;  // policies that would have decided, with rule
+  std::vector<std::string> audited;
+};
+
+struct AuthorizeHttpOptions {
+  bool http = true;  // false: a connection of which nothing above L4 is known
+  // Names that stand for each other, our own trust domain among them.
+  std::span<const std::string> trust_domains;
+  // Whether a policy takes part: by its selector and the endpoint that was chosen. Null: those without
+  // selector.
+  std::function<bool(const model::HttpPolicy&)> applies;
+};
+
+HttpVerdict authorize_http(std::span<const model::HttpPolicy> policies, const HttpRequestFacts& facts,
+                           const AuthorizeHttpOptions& options);
+
+// The first rule of the policy that holds. On connections an ALLOW rule that needs HTTP never does; others
+// are held without what needs it (section 2.6.4).
+std::optional<size_t> holding_rule(const model::HttpPolicy& policy, const HttpRequestFacts& facts,
+                                   const AuthorizeHttpOptions& options);
+
+// Also the `from` of rate limits.
+bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, bool http,
+             std::span<const std::string> trust_domains);
+
+}  // namespace culvert::decide
