@@ -76,9 +76,7 @@ void Http1Core::update_counts_in() {
 }
 
 Error Http1Core::lower_error(const io::IoResult& got) const {
-  if (got.is_error())
-    return Error(got.error().code() == Code::kReset ? Code::kReset : Code::kClosed,
-                 "the connection broke: " + got.error().message());
+  if (got.is_error()) return Error(Code::kReset, "the connection broke: " + got.error().message());
   return Error(Code::kClosed, "the peer closed the connection");
 }
 
