@@ -3,9 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "net/async/scope.h"
 #include "net/conn/http_client.h"
-#include "net/uv/uv_network.h"
 
 namespace culvert::control {
 
@@ -15,7 +13,7 @@ using base::Result;
 
 namespace {
 
-async::Task<Result<std::string>> get(uv::UvLoop& loop, io::Network& network, std::string host_port,
+async::Task<Result<std::string>> get(async::Loop& loop, io::Network& network, std::string host_port,
                                      std::string path, async::Deadline deadline) {
   std::vector<base::SocketAddr> targets;
   if (Result<base::SocketAddr> literal = base::SocketAddr::parse(host_port)) {
@@ -49,23 +47,14 @@ async::Task<Result<std::string>> get(uv::UvLoop& loop, io::Network& network, std
   co_return fail(std::move(last));
 }
 
-async::Task<void> run(uv::UvLoop& loop, async::Task<Result<std::string>> task, Result<std::string>& out) {
-  out = co_await std::move(task);
-  loop.stop();
-}
-
 }  // namespace
 
-Result<std::string> fetch(const std::string& host_port, const std::string& path, base::Duration timeout) {
-  uv::UvLoop loop;
-  Result<std::unique_ptr<uv::UvNetwork>> network = uv::UvNetwork::create(loop);
-  if (!network) return fail(std::move(network).error());
-  Result<std::string> out;
-  async::Scope scope(loop);
-  scope.spawn(run(loop, get(loop, **network, host_port, path, async::Deadline::in(loop, timeout)), out));
-  loop.run();
-  if (!out) return fail(std::move(out).error().wrap("ask " + host_port));
-  return out;
+async::Task<Result<std::string>> fetch(async::Loop& loop, io::Network& network, std::string host_port,
+                                       std::string path, base::Duration timeout) {
+  async::Deadline deadline = async::Deadline::in(loop, timeout);
+  Result<std::string> body = co_await get(loop, network, host_port, std::move(path), deadline);
+  if (!body) co_return fail(std::move(body).error().wrap("ask " + host_port));
+  co_return body;
 }
 
 }  // namespace culvert::control

@@ -39,7 +39,7 @@ struct Context {
   const Compiled* previous;
   Compiled& out;
   std::string network;
-  std::map<std::string, Waypoint> waypoints;                       // by "ns/name"
+  std::map<std::string, Waypoint> waypoints;     // by "ns/name"
   std::map<std::string, ServiceSource> sources;  // by service key
   std::map<std::string, std::vector<const ServiceSource*>> sources_by_ns;
   // Policies that are sent and select workloads, and all PeerAuthentications, by namespace: a workload is

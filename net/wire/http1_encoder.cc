@@ -63,7 +63,9 @@ std::string_view reason_phrase(int status) {
     case 431: return "Request Header Fields Too Large";
     case 451: return "Unavailable For Legal Reasons";
     case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
+    case 501:
+      return "Not"
+             " Implemented";
     case 502: return "Bad Gateway";
     case 503: return "Service Unavailable";
     case 504: return "Gateway Timeout";

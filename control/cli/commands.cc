@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/cli/commands.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "control/cli/completion.h"
+#include "control/cli/lint_command.h"
+#include "control/cli/render.h"
+#include "control/cli/status_command.h"
+#include "control/cli/token_command.h"
+#include "control/cli/version.h"
+
+namespace culvert::control {
+
+namespace {
+
+constexpr int kFindings = 3;
+constexpr const char* kControlDefault = "127.0.0.1:8080";
+constexpr const char* kAdminDefault = "127.0.0.1:15000";
+
+int report(const CommandTools& tools, const base::Error& error) {
+  tools.err << "culvert: " << error.message() << "\n";
+  return 1;
+}
+
+int print(const CommandTools& tools, const base::Result<std::string>& text) {
+  if (!text) return report(tools, text.error());
+  tools.out << *text;
+  return 0;
+}
+
+void add_token(CLI::App& app, const CommandTools& tools, int& status) {
+  auto token = std::make_shared<TokenCommand>();
+  auto lifetime = std::make_shared<std::string>("24h");
+  CLI::App* sub = app.add_subcommand("token", "Print a token for a node proxy or another caller");
+  sub->add_option("--state", token->state, "State directory of culvertd")->required();
+  sub->add_option("--namespace,-n", token->caller.ns, "Namespace of the service account")->required();
+  sub->add_option("--service-account", token->caller.service_account, "Service account")->required();
+  sub->add_option("--node", token->caller.node, "Node the caller runs on; a node proxy needs it");
+  sub->add_option("--pod", token->caller.pod, "Pod the caller runs in");
+  sub->add_option("--ttl", *lifetime, "How long the token is good, for example 30m or 24h")
+      ->capture_default_str();
+  sub->callback([token, lifetime, &tools, &status] {
+    auto duration = base::parse_duration(*lifetime);
+    if (!duration) {
+      status = report(tools, base::Error(duration.error()).wrap("--ttl"));
+      return;
+    }
+    token->lifetime = *duration;
+    auto text = make_token(*token, tools.now());
+    if (text) *text += '\n';
+    status = print(tools, text);
+  });
+}
+
+struct GetFlags {
+  std::string kind;
+  std::string output = "table";
+  std::string admin = kAdminDefault;
+  std::string control = kControlDefault;
+  RenderOptions options;
+};
+
+void add_get(CLI::App& app, const CommandTools& tools, int& status) {
+  auto flags = std::make_shared<GetFlags>();
+  CLI::App* sub = app.add_subcommand("get", "Show what a node proxy or the control plane knows");
+  sub->add_option("kind", flags->kind, "workloads, services, policies, certs, connections or proxies")
+      ->required()
+      ->check([](const std::string& text) {
+        return parse_get_kind(text) ? std::string()
+                                    : "must be workloads, services, policies, certs, connections or proxies";
+      });
+  sub->add_option("--admin", flags->admin, "host:port of the node proxy's admin pages")
+      ->capture_default_str();
+  sub->add_option("--control", flags->control, "host:port of culvertd's pages, for proxies")
+      ->capture_default_str();
+  sub->add_option("--namespace,-n", flags->options.ns, "Only of this namespace");
+  sub->add_option("--node", flags->options.node, "Only of this node: workloads and proxies");
+  sub->add_option("--direction", flags->options.direction, "Only these connections")
+      ->check(CLI::IsMember({"inbound", "outbound"}));
+  sub->add_flag("--raw", flags->options.raw, "Addresses instead of names in connections");
+  sub->add_option("--output,-o", flags->output, "table, json or yaml")
+      ->check(CLI::IsMember({"table", "json", "yaml"}))
+      ->capture_default_str();
+  sub->callback([flags, &tools, &status] {
+    GetKind kind = *parse_get_kind(flags->kind);
+    flags->options.format = *parse_output_format(flags->output);
+    flags->options.now = tools.now();
+    bool of_control = kind == GetKind::kProxies;
+    auto dump =
+        of_control ? tools.fetch(flags->control, "/debug/syncz") : tools.fetch(flags->admin, "/config_dump");
+    status = dump ? print(tools, render(kind, *dump, flags->options)) : report(tools, dump.error());
+  });
+}
+
+int show_status(const CommandTools& tools, const std::string& address) {
+  StatusPages pages;
+  const std::pair<const char*, std::string*> wanted[] = {{"/version", &pages.version},
+                                                         {"/debug/ambientz", &pages.ambient},
+                                                         {"/debug/syncz", &pages.sync},
+                                                         {"/debug/config_errors", &pages.errors}};
+  if (auto ready = tools.fetch(address, "/ready"); !ready) return report(tools, ready.error());
+  for (const auto& [path, page] : wanted) {
+    auto text = tools.fetch(address, path);
+    if (!text) return report(tools, text.error());
+    *page = std::move(*text);
+  }
+  auto outcome = status_report(pages);
+  if (!outcome) return report(tools, outcome.error());
+  tools.out << outcome->text;
+  return outcome->healthy ? 0 : 1;
+}
+
+void add_status(CLI::App& app, const CommandTools& tools, int& status) {
+  auto address = std::make_shared<std::string>(kControlDefault);
+  CLI::App* sub = app.add_subcommand("status", "Health of the mesh; exits 1 if something needs attention");
+  sub->add_option("--control", *address, "host:port of culvertd's pages")->capture_default_str();
+  sub->callback([address, &tools, &status] { status = show_status(tools, *address); });
+}
+
+void add_lint(CLI::App& app, const CommandTools& tools, int& status) {
+  auto command = std::make_shared<LintCommand>();
+  auto output = std::make_shared<std::string>("table");
+  auto threshold = std::make_shared<std::string>("warning");
+  CLI::App* sub = app.add_subcommand("lint", "Check manifests without a control plane; exits 3 on findings");
+  sub->add_option("paths", command->paths, "Files and directories")->required();
+  sub->add_option("--failure-threshold", *threshold, "info, warning or error: what counts as a finding")
+      ->check(CLI::IsMember({"info", "warning", "error"}))
+      ->capture_default_str();
+  sub->add_option("--output,-o", *output, "table or json")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  auto& compile = command->compile;
+  sub->add_option("--trust-domain", compile.trust_domain, "Trust domain of the mesh")->capture_default_str();
+  sub->add_option("--cluster-domain", compile.cluster_domain, "DNS domain of the cluster")
+      ->capture_default_str();
+  sub->add_option("--root-namespace", compile.root_namespace, "Namespace of mesh-wide policies")
+      ->capture_default_str();
+  sub->callback([command, output, threshold, &tools, &status] {
+    command->json = *output == "json";
+    command->threshold = *threshold == "info"    ? Severity::kInfo
+                         : *threshold == "error" ? Severity::kError
+                                                 : Severity::kWarning;
+    auto outcome = lint(*command);
+    if (!outcome) {
+      status = report(tools, outcome.error());
+      return;
+    }
+    tools.out << outcome->text;
+    status = outcome->over_threshold ? kFindings : 0;
+  });
+}
+
+void add_completion(CLI::App& app, const CommandTools& tools) {
+  auto shell = std::make_shared<std::string>();
+  CLI::App* sub = app.add_subcommand("completion", "Print a completion script for a shell");
+  sub->add_option("shell", *shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  sub->callback([shell, &app, &tools] { tools.out << completion_script(app, *shell); });
+}
+
+}  // namespace
+
+int run_command(int argc, char** argv, const CommandTools& tools) {
+  CLI::App app("The command line of the Culvert service mesh", "culvert");
+  app.require_subcommand(1);
+  int status = 0;
+  app.add_subcommand("version", "Print the version")->callback([&tools] {
+    tools.out << version_text() << "\n";
+  });
+  add_token(app, tools, status);
+  add_get(app, tools, status);
+  add_status(app, tools, status);
+  add_lint(app, tools, status);
+  add_completion(app, tools);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, tools.out, tools.err) == 0 ? 0 : 2;
+  }
+  tools.out.flush();
+  return tools.out ? status : 1;
+}
+
+}  // namespace culvert::control
