@@ -259,12 +259,11 @@ void InstallerWatch::run() {
     while (true) {
       // Without a change in sight, look again now and then: the directory itself may appear.
       if (!wait_change(watch.get(), good ? 30'000 : 1'000, &changed)) return;
-      if (!good || !installer_.check()) break;
-      if (changed) {
-        char buffer[4096];
-        while (::read(watch.get(), buffer, sizeof(buffer)) > 0) {
-        }
+      // Events go before the look at the files: one that comes after it wakes us again.
+      char buffer[4096];
+      while (changed && ::read(watch.get(), buffer, sizeof(buffer)) > 0) {
       }
+      if (!good || !installer_.check()) break;
     }
     status_.ready.store(false);
   }
