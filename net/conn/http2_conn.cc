@@ -225,7 +225,10 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   void let_go(State& state) {
     state.let_go = true;
     if (state.closed || (state.local_end && (state.remote_end || !state.end_sent))) return;
-    reset(state, state.local_end ? wire::kH2NoError : wire::kH2Cancel);
+    // A tunnel that has said all it had to say ends in peace; a client that no longer wants its answer says
+    // so.
+    bool peace = state.local_end && !(options_.settings.users_traffic && role_ == H2Engine::Role::kClient);
+    reset(state, peace ? wire::kH2NoError : wire::kH2Cancel);
   }
   void consumed(State& state, size_t bytes) {
     if (ended_) return;
@@ -385,6 +388,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   void flush() {
     auto keep = shared_from_this();
     write_out();
+    if (calm_down_due_ && !ended_) return calm_down();
     check_session_over();
     check_drained();
   }
