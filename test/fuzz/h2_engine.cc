@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/2 bytes of a peer, to a server and to a client with a request under way. First byte: bit 0 the role,
-// the rest the fragment size.
+// bit 1 users' traffic instead of a tunnel's, the rest the fragment size.
+#include <cstdlib>
 #include <optional>
 
 #include "net/wire/h2.h"
@@ -13,9 +14,17 @@ namespace {
 struct Peer final : wire::H2Visitor {
   wire::H2Engine* engine = nullptr;
   bool server = false;
-  void on_headers(int32_t id, wire::Headers) override {
-    if (server) engine->respond(id, {{":status", "200"}}, false);
+  void on_headers(int32_t id, wire::Headers headers) override {
+    for (const auto& [name, value] : headers) {
+      if (name == "transfer-encoding" ||
+          value.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos)
+        std::abort();
+    }
+    if (!server) return;
+    engine->inform(id, {{":status", "103"}});
+    engine->respond(id, {{":status", "200"}}, false);
   }
+  void on_informational(int32_t id, wire::Headers) override { engine->write(id, base::as_bytes("x")); }
   void on_data(int32_t id, base::ByteView bytes) override {
     if (engine->queued(id) < 65536) engine->write(id, bytes);
     engine->consume(id, bytes.size(), true);
@@ -36,9 +45,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
   Peer peer;
   peer.server = (data[0] & 1) != 0;
-  size_t fragment = std::max<size_t>(1, data[0] >> 1);
+  size_t fragment = std::max<size_t>(1, data[0] >> 2);
+  wire::H2Settings settings;
+  settings.users_traffic = settings.connect_protocol = (data[0] & 2) != 0;
+  settings.streams_max = 100;
   base::ByteView rest(data + 1, size - 1);
-  wire::H2Engine engine(peer.server ? wire::H2Engine::Role::kServer : wire::H2Engine::Role::kClient, {},
+  wire::H2Engine engine(peer.server ? wire::H2Engine::Role::kServer : wire::H2Engine::Role::kClient, settings,
                         peer);
   peer.engine = &engine;
   if (peer.server) {
