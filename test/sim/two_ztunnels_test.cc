@@ -2,30 +2,13 @@
 // A connection through two node proxies, and days that repeat.
 #include <catch2/catch.hpp>
 
-#include "test/sim/world.h"
+#include "test/sim/scenes.h"
 
 namespace culvert::test {
-namespace {
-
-void raise_two_nodes(World& world) {
-  world.start_control();
-  world.add_node("n1", "192.0.2.1");
-  world.add_node("n2", "192.0.2.2");
-  world.add_pod({.name = "web", .node = "n1", .ip = "10.0.1.1"});
-  world.add_pod({.name = "api", .node = "n2", .ip = "10.0.2.1"});
-  world.add_service("api", "10.96.0.1", 80, 8080);
-  world.serve_echo(world.pod("api"), 8080);
-  world.start_proxy(world.node("n1"));
-  world.start_proxy(world.node("n2"));
-  world.settle();
-}
-
-}  // namespace
-
 TEST_CASE("a connection through two node proxies", "[sim][world]") {
   World world(1);
   raise_two_nodes(world);
-  CallResult& by_vip = world.call(world.pod("web"), "10.96.0.1:80", 300'000);
+  CallResult& by_vip = world.call(world.pod("web"), kApi, 300'000);
   CallResult& by_ip = world.call(world.pod("web"), "10.0.2.1:8080", 100'000);
   world.finish(by_vip);
   world.finish(by_ip);
@@ -55,7 +38,7 @@ TEST_CASE("the same seed gives the same day", "[sim][world]") {
     raise_two_nodes(world);
     std::vector<std::string> seen;
     for (uint64_t bytes : {1, 5000, 70'000}) {
-      CallResult& result = world.call(world.pod("web"), "10.96.0.1:80", bytes);
+      CallResult& result = world.call(world.pod("web"), kApi, bytes);
       world.finish(result);
       seen.push_back(std::to_string(result.received) + " " + std::to_string(result.clean_end));
     }

@@ -53,8 +53,8 @@ void MemorySource::put(const std::string& name, std::string yaml) {
   loop_.defer(tell_);
 }
 
-World::World(uint64_t seed, base::Duration certificate_lifetime)
-    : seed_(seed), certificate_lifetime_(certificate_lifetime) {
+World::World(uint64_t seed, base::Duration certificate_lifetime, SimOptions options)
+    : network(loop, options), seed_(seed), certificate_lifetime_(certificate_lifetime) {
   char path[] = "/tmp/culvert-sim-XXXXXX";
   REQUIRE(::mkdtemp(path) != nullptr);
   state_path_ = path;

@@ -108,13 +108,14 @@ struct SimNode {
 
 class World {
  public:
-  explicit World(uint64_t seed, base::Duration certificate_lifetime = std::chrono::hours(24));
+  explicit World(uint64_t seed, base::Duration certificate_lifetime = std::chrono::hours(24),
+                 SimOptions options = {});
   ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
   SimLoop loop;
-  SimNetwork network{loop};
+  SimNetwork network;
 
   // --- the mesh ---
   void start_control();
@@ -130,6 +131,12 @@ class World {
   SimPod& add_pod(PodSpec spec);
   void delete_pod(const std::string& name);
   SimPod& pod(const std::string& name) { return *pods_.at(name); }
+  // Pods that were deleted, for what they saw.
+  std::vector<const SimPod*> gone() const {
+    std::vector<const SimPod*> all;
+    for (const auto& pod : deleted_) all.push_back(pod.get());
+    return all;
+  }
   // A ClusterIP service over pods with the label app=<name>.
   void add_service(const std::string& name, const std::string& vip, uint16_t port, uint16_t target);
   // Both proxies know their pods and the mesh.
