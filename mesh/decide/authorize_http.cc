@@ -75,12 +75,15 @@ std::vector<std::string> principals_of(const HttpRequestFacts& facts, std::span<
   bool ours = std::any_of(domains.begin(), domains.end(),
                           [&](const std::string& domain) { return facts.peer->trust_domain == domain; });
   if (!ours) return out;
-  for (const std::string& domain : domains) {
-    if (facts.peer->trust_domain == domain) continue;
+  auto add = [&](const std::string& domain) {
+    if (facts.peer->trust_domain == domain) return;
     model::Identity other = *facts.peer;
     other.trust_domain = domain;
     out.push_back(other.principal());
-  }
+  };
+  for (const std::string& domain : domains) add(domain);
+  // In policies this means the mesh's own, whatever its name.
+  add("cluster.local");
   return out;
 }
 
@@ -166,14 +169,25 @@ std::string name_of(const HttpPolicy& policy, size_t rule) {
 
 }  // namespace
 
+bool selects(const model::PodSelector& selector, bool everywhere, std::string_view policy_ns,
+             std::string_view endpoint_ns, const model::LabelMap& labels) {
+  if (!everywhere && policy_ns != endpoint_ns) return false;
+  if (!selector) return true;
+  return std::all_of(selector->begin(), selector->end(), [&](const auto& wanted) {
+    auto found = labels.find(wanted.first);
+    return found != labels.end() && found->second == wanted.second;
+  });
+}
+
 bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, bool http,
              std::span<const std::string> trust_domains) {
   std::string_view ns = facts.peer ? facts.peer->ns.view() : std::string_view();
   auto account = [&](const model::ServiceAccountMatch& wanted) {
     return facts.peer && wanted.ns == facts.peer->ns && wanted.service_account == facts.peer->service_account;
   };
-  bool l4 = list_either(source.principals, principals_of(facts, trust_domains)) &&
-            text_either(source.namespaces, ns) && either(source.service_accounts, account) &&
+  bool principal =
+      source.principals.empty() || list_either(source.principals, principals_of(facts, trust_domains));
+  bool l4 = principal && text_either(source.namespaces, ns) && either(source.service_accounts, account) &&
             ip_either(source.ip_blocks, facts.source_ip);
   if (!l4 || !http) return l4;
   std::vector<std::string> tokens;
@@ -195,7 +209,7 @@ std::optional<size_t> holding_rule(const HttpPolicy& policy, const HttpRequestFa
 HttpVerdict authorize_http(std::span<const HttpPolicy> policies, const HttpRequestFacts& facts,
                            const AuthorizeHttpOptions& options) {
   HttpVerdict verdict;
-  bool allow_policies = false;
+  bool allow_policies = false, dry_allow_policies = false, dry_allowed = false;
   std::string allowed_by, denied_by;
   for (const HttpPolicy& policy : policies) {
     bool applies = options.applies ? options.applies(policy) : !policy.selector;
@@ -206,6 +220,9 @@ HttpVerdict authorize_http(std::span<const HttpPolicy> policies, const HttpReque
       continue;
     }
     if (policy.dry_run) {
+      bool allow = policy.action == HttpPolicy::Action::kAllow;
+      dry_allow_policies |= allow;
+      dry_allowed |= allow && rule;
       if (rule) verdict.dry_run.push_back(name_of(policy, *rule));
       continue;
     }
@@ -216,6 +233,7 @@ HttpVerdict authorize_http(std::span<const HttpPolicy> policies, const HttpReque
     allow_policies = true;
     if (rule && allowed_by.empty()) allowed_by = name_of(policy, *rule);
   }
+  if (dry_allow_policies && !dry_allowed) verdict.dry_run.emplace_back(kNoDryRunAllow);
   if (!denied_by.empty()) {
     verdict.allowed = false;
     verdict.decided_by = std::move(denied_by);

@@ -17,10 +17,13 @@
 
 namespace culvert::decide {
 
+inline constexpr std::string_view kNoDryRunAllow = "none";
+
 struct HttpVerdict {
   bool allowed = true;
-  std::string decided_by;            // "ns[..]-policy[..]-rule[..]", or "" (no policy decided)
-  std::vector<std::string> dry_run;  // policies that would have decided, with rule
+  std::string decided_by;  // "ns[..]-policy[..]-rule[..]", or "" (no policy decided)
+  // Policies that would have decided, with rule; kNoDryRunAllow if ALLOW policies would, by not holding.
+  std::vector<std::string> dry_run;
   std::vector<std::string> audited;
 };
 
@@ -40,6 +43,10 @@ HttpVerdict authorize_http(std::span<const model::HttpPolicy> policies, const Ht
 // are held without what needs it (section 2.6.4).
 std::optional<size_t> holding_rule(const model::HttpPolicy& policy, const HttpRequestFacts& facts,
                                    const AuthorizeHttpOptions& options);
+
+// Whether a policy bound by `selector` covers an endpoint; `everywhere`: it comes from the root namespace.
+bool selects(const model::PodSelector& selector, bool everywhere, std::string_view policy_ns,
+             std::string_view endpoint_ns, const model::LabelMap& labels);
 
 // Also the `from` of rate limits.
 bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, bool http,

@@ -136,10 +136,17 @@ const model::RouteTarget* pick_target(std::span<const model::RouteTarget> target
   return nullptr;
 }
 
-std::string edit_path(const model::PathEdit& edit, const model::RouteMatch* match, std::string_view path) {
+namespace {
+
+std::string edited(const model::PathEdit& edit, const model::RouteMatch* match, std::string_view path) {
   using Kind = model::PathEdit::Kind;
   std::string_view matched;
-  if (match && match->path) matched = match->path->text();
+  if (match && match->path) {
+    // What an expression or a template has matched is the whole path.
+    bool prefix = match->path->kind() == TextMatch::Kind::kPrefix ||
+                  match->path->kind() == TextMatch::Kind::kPathPrefix;
+    matched = prefix ? std::string_view(match->path->text()) : path;
+  }
   switch (edit.kind) {
     case Kind::kNone: return std::string(path);
     case Kind::kFull: return edit.text;
@@ -151,12 +158,19 @@ std::string edit_path(const model::PathEdit& edit, const model::RouteMatch* matc
       std::string_view head = edit.text;
       // "/foo/" with "/xyz" keeps its slash; "/foo" with "/" must not lose its only one.
       if (head.ends_with('/')) head.remove_suffix(1);
-      std::string out = std::string(head) + std::string(rest);
-      if (out.empty()) out = "/";
-      return out;
+      return std::string(head) + std::string(rest);
     }
   }
   return std::string(path);
+}
+
+}  // namespace
+
+std::string edit_path(const model::PathEdit& edit, const model::RouteMatch* match, std::string_view path) {
+  std::string out = edited(edit, match, path);
+  // "OPTIONS *" stays what it is unless it is edited; nothing else may lose its root.
+  if (edit.kind != model::PathEdit::Kind::kNone && !out.starts_with('/')) out.insert(0, "/");
+  return out;
 }
 
 std::string redirect_location(const model::Redirect& redirect, const model::RouteMatch* match,
@@ -165,6 +179,8 @@ std::string redirect_location(const model::Redirect& redirect, const model::Rout
   std::string_view authority =
       redirect.authority.empty() ? facts.authority : std::string_view(redirect.authority);
   std::string host(without_port(authority)), port(port_of(authority));
+  // ":80" that was written out does not outlive the change to https.
+  if (scheme != facts.scheme && port == (facts.scheme == "https" ? "443" : "80")) port.clear();
   if (redirect.port != 0) {
     port = std::to_string(redirect.port);
   } else if (redirect.port_from == model::Redirect::PortFrom::kProtocolDefault) {
@@ -191,7 +207,8 @@ bool should_retry(const model::RetryPolicy& policy, const TryOutcome& outcome) {
   switch (outcome.failure) {
     case Failure::kNone: break;
     case Failure::kConnect:
-      return on(model::kRetryConnectFailure | model::kRetry5xx | model::kRetryGatewayError);
+      return on(model::kRetryConnectFailure | model::kRetryReset | model::kRetryResetBeforeRequest |
+                model::kRetry5xx | model::kRetryGatewayError);
     case Failure::kRefused:
       return on(model::kRetryRefusedStream | model::kRetryReset | model::kRetryResetBeforeRequest |
                 model::kRetry5xx | model::kRetryGatewayError);
@@ -265,8 +282,17 @@ CorsDecision decide_cors(const model::Cors& cors, const HttpRequestFacts& facts)
     return out;
   }
   out.preflight_answer = true;
-  if (!cors.methods.empty()) out.headers.emplace_back("access-control-allow-methods", joined(cors.methods));
-  if (!cors.headers.empty()) out.headers.emplace_back("access-control-allow-headers", joined(cors.headers));
+  // With credentials a browser takes "*" for a name (Fetch standard): it gets what it asked for instead.
+  auto allow = [&](const char* name, const std::vector<std::string>& list, std::string_view asked) {
+    if (list.empty()) return;
+    bool any = std::find(list.begin(), list.end(), "*") != list.end();
+    std::optional<std::string> wanted = joined_header(facts.headers, asked);
+    bool echo = any && cors.credentials.value_or(false);
+    if (!echo) out.headers.emplace_back(name, joined(list));
+    if (echo && wanted) out.headers.emplace_back(name, *wanted);
+  };
+  allow("access-control-allow-methods", cors.methods, "access-control-request-method");
+  allow("access-control-allow-headers", cors.headers, "access-control-request-headers");
   if (cors.max_age) {
     auto seconds = std::chrono::duration_cast<std::chrono::seconds>(*cors.max_age).count();
     out.headers.emplace_back("access-control-max-age", std::to_string(seconds));

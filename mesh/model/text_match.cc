@@ -4,6 +4,7 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "net/base/check.h"
@@ -25,25 +26,49 @@ bool starts_with(std::string_view text, std::string_view prefix, bool ignore_cas
                     [](char a, char b) { return lower(a) == lower(b); });
 }
 
-// "/a/{*}/c{**}" style templates: literals and operators in turn.
-//
-// "{*}" stands for one non-empty segment or part of one, "{**}" for any rest, and comes last.
-bool template_matches(std::string_view pattern, std::string_view path) {
+// Templates: "{*}" stands for one or more bytes of one segment, "{**}" for any rest and comes last.
+
+// How much of the start of `segment` a pattern of literals and "{*}" takes, as little as possible; all of it
+// if `whole`. The first place where a literal fits is always good enough, so nothing is tried twice.
+std::optional<size_t> take_segment(std::string_view pattern, std::string_view segment, bool whole) {
   size_t open = pattern.find('{');
-  if (open == pattern.npos) return pattern == path;
-  if (!path.starts_with(pattern.substr(0, open))) return false;
-  path.remove_prefix(open);
-  if (pattern.substr(open).starts_with("{**}")) {
-    std::string_view rest = pattern.substr(open + 4);
-    return path.ends_with(rest);
+  std::string_view literal = pattern.substr(0, open);
+  if (!segment.starts_with(literal)) return std::nullopt;
+  size_t at = literal.size();
+  while (open != pattern.npos) {
+    pattern.remove_prefix(open + 3);
+    open = pattern.find('{');
+    literal = pattern.substr(0, open);
+    if (at + 1 + literal.size() > segment.size()) return std::nullopt;
+    if (whole && open == pattern.npos) {
+      if (!segment.ends_with(literal)) return std::nullopt;
+      at = segment.size();
+      break;
+    }
+    size_t found = segment.find(literal, at + 1);
+    if (found == segment.npos) return std::nullopt;
+    at = found + literal.size();
   }
-  pattern.remove_prefix(open + 3);
-  size_t end = std::min(path.find('/'), path.size());
-  // A literal that follows within the segment gives one place to stop; the longest match comes first.
-  for (size_t taken = end; taken > 0; --taken) {
-    if (template_matches(pattern, path.substr(taken))) return true;
+  if (whole && at != segment.size()) return std::nullopt;
+  return at;
+}
+
+bool template_matches(std::string_view pattern, std::string_view path) {
+  while (true) {
+    std::string_view part = pattern.substr(0, pattern.find('/'));
+    std::string_view segment = path.substr(0, path.find('/'));
+    size_t rest = part.find("{**}");
+    if (rest != part.npos) {
+      std::optional<size_t> taken = take_segment(part.substr(0, rest), segment, false);
+      std::string_view end = pattern.substr(rest + 4);
+      return taken && path.size() - *taken >= end.size() && path.ends_with(end);
+    }
+    if (!take_segment(part, segment, true)) return false;
+    bool pattern_ends = part.size() == pattern.size(), path_ends = segment.size() == path.size();
+    if (pattern_ends || path_ends) return pattern_ends && path_ends;
+    pattern.remove_prefix(part.size() + 1);
+    path.remove_prefix(segment.size() + 1);
   }
-  return false;
 }
 
 Result<> check_template(std::string_view text) {
