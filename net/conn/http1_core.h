@@ -28,13 +28,14 @@ struct Http1Exchange {
   std::string upgrade;             // asked for
   std::string websocket_key;       // of that
   bool own_websocket_key = false;  // client: made here, the answer's proof is not for others
-  bool expects_continue = false;   // server: until a 100 was sent or a body byte came
-  bool upgrade_pending = false;    // asked, neither granted nor refused
-  bool raw = false;                // granted
-  bool has_answer = false;         // server: respond() was called; client: the answer's head has come
-  bool body_ready = false;         // the peer's body may be read
-  bool write_ready = false;        // ours may be written
-  async::Event answered;           // client: that, or an end
+  bool host_ignored = false;
+  bool expects_continue = false;  // server: until a 100 was sent or a body byte came
+  bool upgrade_pending = false;   // asked, neither granted nor refused
+  bool raw = false;               // granted
+  bool has_answer = false;        // server: respond() was called; client: the answer's head has come
+  bool body_ready = false;        // the peer's body may be read
+  bool write_ready = false;       // ours may be written
+  async::Event answered;          // client: that, or an end
   async::Event gone;
   std::function<void(const wire::Headers&)> inform;
   Wake readable;
@@ -172,6 +173,7 @@ class Http1Stream final : public HttpStream {
   }
   bool request_started() const override { return state_->started; }
   wire::Http1Fault fault() const override { return state_->fault; }
+  bool host_ignored() const override { return state_->host_ignored; }
   void inform(wire::Headers headers) override { core_->inform(*state_, headers); }
   void respond(wire::Headers headers, bool end_stream) override {
     core_->respond(*state_, headers, end_stream);

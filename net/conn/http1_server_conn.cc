@@ -156,6 +156,7 @@ class Http1ServerCore final : public Http1Core {
     state.fault = fault;
     state.version = head.minor_version == 0 ? HttpVersion::k10 : HttpVersion::k11;
     state.headers = std::move(head.headers);
+    state.host_ignored = head.host_ignored;
     for (auto& [name, value] : state.headers) {
       if (name == ":scheme" && value.empty()) value = options_.scheme;
       if (name == ":method") state.method = head.upgrade.empty() ? value : "GET";

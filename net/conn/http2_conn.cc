@@ -32,6 +32,8 @@ struct Http2Stream::State {
   bool responded = false;    // server: respond() was called
   bool started = false;      // client: the request's headers have left
   bool reset_by_us = false;
+  bool host_ignored = false;
+  bool tunnel = true;  // not users' traffic
   base::ByteQueue received;
   bool remote_end = false;
   bool local_end = false;
@@ -66,8 +68,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
         engine_(role, options.settings, *this),
         closed_(loop),
         settings_(loop),
-        acceptable_(loop),
-        scratch_(std::make_unique_for_overwrite<uint8_t[]>(kReadBytes)) {}
+        acceptable_(loop) {}
 
   void start() {
     loop_.arm(settings_timer_, loop_.now() + options_.settings_timeout);
@@ -88,10 +89,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       return fail(Code::kExhausted, "the connection has as many streams as it may");
     Result<int32_t> id = engine_.open(headers, end_stream);
     if (!id) return fail(std::move(id).error());
-    auto state = std::make_shared<State>(loop_);
-    state->id = *id;
+    auto state = new_state(*id);
     state->local_end = end_stream;
-    state->began = state->progress = loop_.now();
     streams_[*id] = state;
     note_request();
     schedule_flush();
@@ -249,6 +248,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   bool takes_upgrades() const { return engine_.peer_takes_protocol(); }
   async::Event& settings() { return settings_; }
   uint64_t requests() const { return requests_; }
+  uint64_t refused() const { return refused_; }
   bool goaway_received() const { return goaway_received_; }
   size_t active_streams() const { return streams_.size(); }
   size_t peer_streams_max() const { return settings_seen_ ? engine_.peer_streams_max() : 100; }
@@ -278,6 +278,14 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   std::unique_ptr<Http2Stream> handle_for(std::shared_ptr<State> state) {
     return std::unique_ptr<Http2Stream>(new Http2Stream(shared_from_this(), std::move(state)));
+  }
+
+  std::shared_ptr<State> new_state(int32_t id) {
+    auto state = std::make_shared<State>(loop_);
+    state->id = id;
+    state->tunnel = !options_.settings.users_traffic;
+    state->began = state->progress = loop_.now();
+    return state;
   }
 
   void wake_all(State& state) {
@@ -350,6 +358,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
 
   void read_lower() {
     auto keep = shared_from_this();
+    if (!scratch_) scratch_ = std::make_unique_for_overwrite<uint8_t[]>(kReadBytes);
     size_t taken = 0;
     while (!ended_) {
       if (taken >= kTurnBytesMax) {
@@ -358,6 +367,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       }
       io::IoResult got = lower_->try_read({scratch_.get(), kReadBytes});
       if (got.is_would_block()) {
+        // An idle connection holds no buffer.
+        if (streams_.empty()) scratch_.reset();
         lower_->arm_read(&lower_readable_);
         break;
       }
@@ -472,11 +483,10 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
       engine_.reset(id, wire::kH2RefusedStream);
       return;
     }
-    auto state = std::make_shared<State>(loop_);
-    state->id = id;
+    auto state = new_state(id);
+    state->host_ignored = std::exchange(host_ignored_, 0) == id;
     state->headers = std::move(headers);
     state->has_headers = true;
-    state->began = state->progress = loop_.now();
     streams_[id] = state;
     accepted_.push_back(handle_for(std::move(state)));
     acceptable_.set();
@@ -507,7 +517,10 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     std::shared_ptr<State> state = it == streams_.end() ? nullptr : std::move(it->second);
     bool broken = code != wire::kH2NoError || !state || !state->remote_end || !state->local_end;
     if (role_ == H2Engine::Role::kServer && options_.rapid_resets_min > 0) judge_end(broken, state.get());
-    if (!state) return;
+    if (!state) {
+      ++refused_;
+      return;
+    }
     streams_.erase(it);
     state->closed = true;
     // After both END_STREAMs an end with NO_ERROR is no reset.
@@ -543,6 +556,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     std::function<void(const wire::Headers&)> tell = it->second->inform;
     tell(headers);
   }
+  void on_host_ignored(int32_t id) override { host_ignored_ = id; }
   void on_header_bytes(int32_t id, bool incoming, size_t bytes) override {
     auto it = streams_.find(id);
     if (it == streams_.end()) return;
@@ -587,6 +601,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   std::optional<Error> error_;
   uint32_t goaway_code_ = 0;
   uint64_t requests_ = 0;
+  uint64_t refused_ = 0;
+  int32_t host_ignored_ = 0;  // of the request that is about to be told
   size_t accepted_this_turn_ = 0;
   uint64_t closed_streams_ = 0;
   uint64_t broken_streams_ = 0;  // of these, by the peer, young or unanswered
@@ -631,6 +647,7 @@ const wire::Headers& Http2Stream::headers() const { return state_->headers; }
 const wire::Headers& Http2Stream::trailers() const { return state_->trailers; }
 std::optional<uint32_t> Http2Stream::reset_code() const { return state_->reset_code; }
 bool Http2Stream::request_started() const { return state_->started; }
+bool Http2Stream::host_ignored() const { return state_->host_ignored; }
 async::Event& Http2Stream::gone() { return state_->gone; }
 HttpCounts Http2Stream::counts() const { return state_->counts; }
 void Http2Stream::set_inform(std::function<void(const wire::Headers&)> inform) {
@@ -663,13 +680,12 @@ io::IoResult Http2Stream::try_read(base::ByteSpan into) {
   }
   if (state_->remote_end) return io::IoResult::eof();
   if (!state_->closed) return io::IoResult::would_block();
-  // NO_ERROR and CANCEL from the peer are an ordinary end (spec ztunnel section 3.4).
-  if (state_->reset_code == wire::kH2NoError || state_->reset_code == wire::kH2Cancel)
-    return io::IoResult::eof();
+  bool peaceful = state_->reset_code == wire::kH2NoError || state_->reset_code == wire::kH2Cancel;
+  if (peaceful && state_->tunnel) return io::IoResult::eof();
   if (state_->connection_lost) return io::IoResult::failed({Code::kReset, "the http2 connection ended"});
-  return io::IoResult::failed(
-      {Code::kProtocol, std::string("the peer reset the stream: ") +
-                            std::string(wire::h2_code_name(state_->reset_code.value_or(0)))});
+  return io::IoResult::failed({peaceful ? Code::kReset : Code::kProtocol,
+                               std::string("the peer reset the stream: ") +
+                                   std::string(wire::h2_code_name(state_->reset_code.value_or(0)))});
 }
 
 io::IoResult Http2Stream::try_write(std::span<const iovec> from) {
@@ -744,6 +760,7 @@ size_t Http2Conn::room() const { return core_->room(); }
 bool Http2Conn::takes_upgrades() const { return core_->takes_upgrades(); }
 async::Event& Http2Conn::settings() { return core_->settings(); }
 uint64_t Http2Conn::requests() const { return core_->requests(); }
+uint64_t Http2Conn::refused() const { return core_->refused(); }
 void Http2Conn::drain() { core_->drain(); }
 void Http2Conn::abort(uint32_t code) { core_->abort(code); }
 async::Event& Http2Conn::closed() { return core_->closed(); }

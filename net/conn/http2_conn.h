@@ -57,6 +57,7 @@ class Http2Stream final : public HttpStream {
   async::Task<base::Result<wire::Headers>> response(async::Deadline deadline) override;
   void set_inform(std::function<void(const wire::Headers&)> inform) override;
   bool request_started() const override;
+  bool host_ignored() const override;
   wire::Http1Fault fault() const override { return wire::Http1Fault::kNone; }
   void inform(wire::Headers headers) override;
   void respond(wire::Headers headers, bool end_stream) override;
@@ -112,6 +113,8 @@ class Http2Conn {
   async::Event& settings();
   // Opened or accepted so far.
   uint64_t requests() const;
+  // Server: streams that ended before they were a request: malformed, too large, or broken off.
+  uint64_t refused() const;
   // Graceful: GOAWAY, a PING, the real GOAWAY; ends when the last stream has.
   void drain();
   // GOAWAY with `code`, then an end without waiting for streams.

@@ -62,6 +62,8 @@ class HttpStream : public io::ByteStream {
   // What made the request unacceptable; kNone for a good one, and always in HTTP/2, which resets such streams
   // by itself. Answer with wire::status_for(fault()); the connection closes behind the answer.
   virtual wire::Http1Fault fault() const = 0;
+  // The request named one host in its target and another in `Host`; the former won (for the log).
+  virtual bool host_ignored() const { return false; }
   // A 1xx other than 101, any number before respond(). Dropped where the client speaks HTTP/1.0.
   virtual void inform(wire::Headers headers) = 0;
   // Once. `connection: close` among the headers lets an HTTP/1 connection end behind this answer and is never

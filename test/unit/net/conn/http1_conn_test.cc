@@ -186,6 +186,15 @@ TEST_CASE("a request that cannot be accepted comes with its fault, is answered, 
   }
 }
 
+TEST_CASE("the target's host wins over Host, and that is told", "[http1]") {
+  ServerWorld world;
+  auto stream = world.request("GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n");
+  CHECK(stream->host_ignored());
+  CHECK(*wire::find_header(stream->headers(), ":authority") == "b");
+  world.answer(std::move(stream));
+  CHECK(!world.request(kGetText)->host_ignored());
+}
+
 TEST_CASE("a head that takes too long, and a client that stays idle", "[http1]") {
   ServerWorld world({.head_timeout = 60s, .idle_timeout = 3600s});
   SECTION("slow head") {

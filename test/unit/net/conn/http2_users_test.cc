@@ -168,6 +168,34 @@ TEST_CASE("a client that goes is noticed; one that nobody has looked at yet is f
   CHECK(*wire::find_header(next->headers(), ":method") == "POST");
 }
 
+TEST_CASE("a body that is broken off never looks complete, whatever the code", "[h2]") {
+  World world;
+  auto [near, far] = world.exchange(kGet, true);
+  far->respond(kOk, false);
+  REQUIRE(put(*far, "half").ok());
+  REQUIRE(world.answer(*near));
+  world.loop.run_ready();
+  far->reset(GENERATE(uint32_t{wire::kH2NoError}, uint32_t{wire::kH2Cancel}));
+  world.loop.run_ready();
+  CHECK(world.loop.run(read_all(*near)) == "half!" + std::string(base::to_string(base::Code::kReset)));
+  CHECK(near->gone().is_set());
+}
+
+TEST_CASE("what was refused before it was a request is counted; a host that lost is told", "[h2]") {
+  using namespace wire::frames;
+  RawWorld raw;
+  wire::Headers bad = kGet;
+  bad.emplace_back("transfer-encoding", "chunked");
+  raw.say(headers(1, bad));
+  CHECK(raw.server->refused() == 1);
+  wire::Headers other = kGet;
+  other.emplace_back("host", "b");
+  raw.say(headers(3, other) + headers(5, kGet));
+  CHECK(raw.loop.run(raw.server->accept())->host_ignored());
+  CHECK(!raw.loop.run(raw.server->accept())->host_ignored());
+  CHECK(raw.server->refused() == 1);
+}
+
 TEST_CASE("no more new streams in one turn than allowed", "[h2]") {
   Http2Options options = Http2Options::for_users_traffic();
   options.new_streams_per_turn_max = 3;
