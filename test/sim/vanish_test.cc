@@ -44,9 +44,12 @@ const Party kParties[] = {
 // A connection from its first moment to its last, with one removal at moment `at`. False once there is no
 // such moment.
 bool day(const Party& party, size_t at) {
-  // Small segments: many moments.
+  // Small segments, one after the other: many moments.
   World world(1000 + at, std::chrono::hours(24),
-              {.latency = std::chrono::microseconds(200), .buffer_bytes = 4096, .fragment_bytes = 500});
+              {.latency = std::chrono::microseconds(200),
+               .segment_gap = std::chrono::microseconds(7),
+               .buffer_bytes = 8192,
+               .fragment_bytes = 1000});
   raise_two_nodes(world);
   CallResult& result = world.call(world.pod("web"), kApi, 40'000);
   bool reached = run_steps(world, at, [&] { return result.done; });

@@ -26,8 +26,10 @@ class SimNetwork;
 
 struct SimOptions {
   base::Duration latency = std::chrono::microseconds(200);  // one way, between hosts
-  size_t buffer_bytes = 64 * 1024;                          // under way and unread, per direction
-  size_t fragment_bytes = 16 * 1024;                        // largest segment
+  // From one segment to the next of a direction, also within a host: spreads what happens over many moments.
+  base::Duration segment_gap{0};
+  size_t buffer_bytes = 64 * 1024;    // under way and unread, per direction
+  size_t fragment_bytes = 16 * 1024;  // largest segment
 };
 
 // One direction of one connection, as the tap sees it.

@@ -32,6 +32,8 @@ size_t SimChannel::room() const {
 void SimChannel::send(Kind kind, std::string bytes) {
   base::TimePoint due =
       network_.loop_.now() + (&from_ == &to_ ? base::Duration(0) : network_.options_.latency);
+  due = std::max(due, last_due_ + network_.options_.segment_gap);
+  last_due_ = due;
   under_way_bytes_ += bytes.size();
   under_way_.push_back({due, kind, std::move(bytes)});
   if (under_way_.size() == 1) network_.loop_.arm(*this, due);

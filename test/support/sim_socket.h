@@ -86,6 +86,7 @@ class SimChannel final : public async::Timer {
   SimFlow flow_;
   std::deque<Segment> under_way_;
   size_t under_way_bytes_ = 0;
+  base::TimePoint last_due_{};
 };
 
 struct SimConnection {
