@@ -37,8 +37,12 @@ std::vector<Cursor> Cursor::items() const {
     fail("must be a list; begin each item with \"- \"");
     return out;
   }
-  for (size_t i = 0; i < node_.size(); ++i)
+  for (size_t i = 0; i < node_.size(); ++i) {
     out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_, line());
+    // A forgotten item. Read as an empty value it could match nobody (and a DENY would not deny), read as an
+    // empty rule everybody.
+    if (out.back().absent()) out.back().fail("is empty");
+  }
   return out;
 }
 
@@ -92,11 +96,7 @@ int64_t Cursor::integer(int64_t low, int64_t high, int64_t fallback) const {
 
 std::vector<std::string> Cursor::texts() const {
   std::vector<std::string> out;
-  for (const Cursor& item : items()) {
-    // An empty item is a forgotten value; read as "" it would match nobody and a DENY would not deny.
-    if (item.absent()) item.fail("is empty");
-    out.push_back(item.text());
-  }
+  for (const Cursor& item : items()) out.push_back(item.text());
   return out;
 }
 

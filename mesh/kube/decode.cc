@@ -34,6 +34,15 @@ const Labels& Objects::namespace_labels(const std::string& ns) const {
   return found == namespaces.end() ? none : found->second->meta.labels;
 }
 
+bool is_kube_name(std::string_view text) {
+  auto inner = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+  };
+  auto edge = [&](char c) { return inner(c) && c != '-' && c != '.'; };
+  return !text.empty() && text.size() <= 253 && edge(text.front()) && edge(text.back()) &&
+         std::all_of(text.begin(), text.end(), inner);
+}
+
 const Meta& meta_of(const AnyObject& object) {
   return std::visit([](const auto& value) -> const Meta& { return value.meta; }, object);
 }
@@ -108,13 +117,38 @@ Meta decode_meta(const Cursor& root, bool namespaced, const std::string& file) {
     out.owner_name = owner.at("name").text();
   }
   out.origin = {file, root.line()};
-  // A name ends up in resource names and file paths; the API server would refuse these too.
+  // A name ends up in resource names, identities and file paths; the API server would refuse these too.
   for (const std::string* part : {&out.name, &out.ns}) {
-    if (part->find('/') != std::string::npos || part->size() > 253) {
+    if (!part->empty() && !is_kube_name(*part)) {
       meta.fail(fmt::format("\"{}\" is not a Kubernetes name", *part));
     }
   }
   return out;
+}
+
+// RFC 3629: no surrogates, nothing overlong, nothing above U+10FFFF. Others could not go on the wire: a proxy
+// refuses a whole response for one such text in it.
+bool is_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    auto byte = [&](size_t i) {
+      return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+    };
+    unsigned lead = byte(0);
+    if (lead < 0x80) {
+      at++;
+      continue;
+    }
+    size_t more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
+    if (lead < 0xc2 || lead > 0xf4) return false;
+    unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (byte(1) < low || byte(1) > high) return false;
+    for (size_t i = 2; i <= more; ++i) {
+      if (byte(i) < 0x80 || byte(i) > 0xbf) return false;
+    }
+    at += more + 1;
+  }
+  return true;
 }
 
 // Walks a document once, aliases expanded, before anything reads it.
@@ -133,20 +167,38 @@ class TreeCheck {
     } else if (node.IsMap()) {
       std::set<std::string_view> keys;
       for (const auto& field : node) {
-        if (field.first.IsScalar() && !keys.insert(field.first.Scalar()).second && !duplicate_) {
-          duplicate_ = {field.first.Scalar(), field.first.Mark().line + 1};
-        }
+        if (field.first.IsScalar()) check_key(field.first, keys);
         if (!walk(field.second, depth_left - 1)) return false;
       }
+    } else if (node.IsScalar() && !is_utf8(node.Scalar())) {
+      find("text that is not UTF-8", node);
     }
     return true;
   }
-  // The first key that a map has twice, and its line.
-  const std::optional<std::pair<std::string, int>>& duplicate() const { return duplicate_; }
+  struct Fault {
+    std::string message;
+    int line = 0;
+  };
+  // The first thing of which nobody can tell what was meant.
+  const std::optional<Fault>& fault() const { return fault_; }
 
  private:
+  void check_key(const YAML::Node& key, std::set<std::string_view>& keys) {
+    // Of two equal keys only one would be read, and what is merged in would not be read at all.
+    if (!is_utf8(key.Scalar())) {
+      find("a key that is not UTF-8", key);
+    } else if (!keys.insert(key.Scalar()).second) {
+      find(fmt::format("key \"{}\" is given twice", key.Scalar()), key);
+    } else if (key.Scalar() == "<<") {
+      find("merge keys (<<) are not read; write the fields out", key);
+    }
+  }
+  void find(std::string message, const YAML::Node& at) {
+    if (!fault_) fault_ = {std::move(message), at.Mark().line + 1};
+  }
+
   size_t left_;
-  std::optional<std::pair<std::string, int>> duplicate_;
+  std::optional<Fault> fault_;
 };
 
 class FileDecoder {
@@ -171,18 +223,23 @@ class FileDecoder {
     }
     std::string kind = root.at("kind").text();
     if (kind.ends_with("List") && root.at("items").is_list()) {
+      // An item's own faults are met again in the item, and are then told of it alone.
+      std::set<std::string> keys;
+      for (const auto& [key, value] : root.fields()) {
+        if (!keys.insert(key).second) value.fail("is given twice in a list of objects");
+      }
+      if (!log.problems.empty()) {
+        out_.syntax = std::move(log.problems.front());
+        return;
+      }
       for (const auto& item : node["items"]) {
         document(item);
         if (out_.syntax) return;
       }
       return;
     }
-    // Of two equal keys only one would be read, and nobody can tell which was meant.
-    if (check.duplicate()) {
-      log.problems.push_back({{file_, check.duplicate()->second},
-                              "",
-                              fmt::format("key \"{}\" is given twice", check.duplicate()->first),
-                              false});
+    if (check.fault()) {
+      log.problems.push_back({{file_, check.fault()->line}, "", check.fault()->message, false});
     }
     object(root, log, kind);
   }
@@ -204,6 +261,10 @@ class FileDecoder {
     if (known == kinds().end() && !is_other_kind(group, kind)) {
       out_.unknown_kinds++;
       return;
+    }
+    if (known == kinds().end() && group == "security.istio.io" && kind != "RequestAuthentication") {
+      root.at("kind").fail(fmt::format(
+          "\"{}\" must be AuthorizationPolicy, PeerAuthentication or RequestAuthentication", kind));
     }
     bool namespaced = known == kinds().end() || known->namespaced;
     Meta meta = decode_meta(root, namespaced, file_);

@@ -36,6 +36,9 @@ struct DecodedFile {
 
 DecodedFile decode_manifests(std::string_view text, const std::string& file, const DecodeLimits& limits = {});
 
+// A DNS subdomain (RFC 1123): what the API server takes for the names of the kinds here.
+bool is_kube_name(std::string_view text);
+
 const Meta& meta_of(const AnyObject& object);
 
 }  // namespace culvert::kube

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "mesh/kube/decode.h"
 #include "mesh/kube/decode_kinds.h"
 
 namespace culvert::kube {
@@ -51,6 +52,9 @@ Pod decode_pod(const Cursor& root, Meta meta) {
   pod.node = spec.at("nodeName").text();
   pod.service_account = spec.at("serviceAccountName").text("default");
   if (pod.service_account.empty()) pod.service_account = "default";
+  if (!is_kube_name(pod.service_account)) {
+    spec.at("serviceAccountName").fail(fmt::format("\"{}\" is not a Kubernetes name", pod.service_account));
+  }
   pod.host_network = spec.at("hostNetwork").flag();
   add_ports(spec.at("containers"), false, pod.ports);
   add_ports(spec.at("initContainers"), true, pod.ports);

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
+
+#include "mesh/kube/decode.h"
 #include "mesh/kube/decode_kinds.h"
 
 namespace culvert::kube {
@@ -26,7 +30,23 @@ WorkloadEntry decode_entry_spec(const Cursor& spec) {
   if (!spec.at("weight").absent())
     entry.weight = static_cast<uint32_t>(spec.at("weight").integer(0, UINT32_MAX, 0));
   entry.service_account = spec.at("serviceAccount").text();
+  // It becomes part of an identity.
+  if (!entry.service_account.empty() && !is_kube_name(entry.service_account)) {
+    spec.at("serviceAccount").fail(fmt::format("\"{}\" is not a Kubernetes name", entry.service_account));
+  }
   return entry;
+}
+
+}  // namespace
+
+namespace {
+
+// A DNS name; its first label may be "*". A slash or a space would make another resource name of it.
+bool is_host(std::string_view host) {
+  if (host.starts_with("*.")) host.remove_prefix(2);
+  return !host.empty() && host.size() <= 253 && std::all_of(host.begin(), host.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '-' || c == '_' || c == '.';
+  });
 }
 
 }  // namespace
@@ -45,6 +65,9 @@ ServiceEntry decode_service_entry(const Cursor& root, Meta meta) {
              "exportTo", "subjectAltNames"});
   entry.hosts = spec.at("hosts").texts();
   if (entry.hosts.empty()) spec.fail("hosts must name at least one host");
+  for (const std::string& host : entry.hosts) {
+    if (!is_host(host)) spec.at("hosts").fail(fmt::format("\"{}\" is not a host name", host));
+  }
   entry.addresses = spec.at("addresses").texts();
   entry.resolution = spec.at("resolution").text("NONE");
   entry.location = spec.at("location").text();

@@ -424,6 +424,12 @@ TEST_CASE("an error names file, line and field, and there is no half object") {
       {"kind: Pod\nmetadata: {name: x}\n", {"1: apiVersion is missing"}},
       {"- just\n- a list\n", {"1: a manifest must be a map with apiVersion, kind and metadata"}},
       {"text\n", {"1: a manifest must be a map with apiVersion, kind and metadata"}},
+      {"apiVersion: v1\nkind: Pod\nmetadata: {name: A}\n", {"3: metadata: \"A\" is not a Kubernetes name"}},
+      {"apiVersion: v1\nkind: Pod\nmetadata: {name: -a}\n", {"3: metadata: \"-a\" is not a Kubernetes name"}},
+      {"apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: \"b\\n\"}\n",
+       {"3: metadata: \"b\n\" is not a Kubernetes name"}},
+      {head("v1", "Pod") + "spec:\n  serviceAccountName: a/b\n",
+       {"5: spec.serviceAccountName: \"a/b\" is not a Kubernetes name"}},
       {kService + "spec: 7\n", {"4: spec: must be a map"}},
       {kService + "spec:\n  ports:\n  - port: 70000\n",
        {"6: spec.ports[0].port: \"70000\" must be a whole number from 0 to 65535",
@@ -437,6 +443,17 @@ TEST_CASE("an error names file, line and field, and there is no half object") {
       {kService + "spec:\n  type: [a]\n", {"5: spec.type: must be text"}},
       {kService + "spec:\n  selector: {a: b}\n  selector: {a: c}\n", {"6: key \"selector\" is given twice"}},
       {head("networking.istio.io/v1", "ServiceEntry"), {"1: spec: hosts must name at least one host"}},
+      {head("networking.istio.io/v1", "ServiceEntry") + "spec:\n  hosts: [a/b]\n",
+       {"5: spec.hosts: \"a/b\" is not a host name"}},
+      {head("networking.istio.io/v1", "WorkloadEntry") + "spec:\n  serviceAccount: a/b\n",
+       {"5: spec.serviceAccount: \"a/b\" is not a Kubernetes name"}},
+      {kService + "spec:\n  <<: {selector: {a: b}}\n",
+       {"5: merge keys (<<) are not read; write the fields out"}},
+      {head("security.istio.io/v1", "AuthorisationPolicy"),
+       {"2: kind: \"AuthorisationPolicy\" must be AuthorizationPolicy, PeerAuthentication or "
+        "RequestAuthentication"}},
+      {kPolicy + "spec:\n  rules:\n  - ~\n", {"6: spec.rules[0]: is empty"}},
+      {kPolicy + "spec:\n  rules:\n  - to:\n    - null\n", {"7: spec.rules[0].to[0]: is empty"}},
       {kPolicy + "spec:\n  action: DENNY\n",
        {"5: spec.action: \"DENNY\" must be ALLOW, DENY, AUDIT or CUSTOM"}},
       {kPolicy + "spec:\n  rule: []\n",
@@ -478,6 +495,33 @@ TEST_CASE("an unknown field of a policy is an error wherever it stands") {
        {"mtls: {Mode: STRICT}", "mtl: {mode: STRICT}", "portLevelMtls: {80: {node: STRICT}}"}) {
     CHECK(problems(kPeerAuth + "spec: {" + spec + "}\n").front().find("unknown field") != std::string::npos);
   }
+}
+
+TEST_CASE("only UTF-8 is text") {
+  auto named = [](std::string_view text) {
+    return head("v1", "Pod") + fmt::format("spec: {{nodeName: \"{}\"}}\n", text);
+  };
+  for (const char* good :
+       {"\xc3\xa9", "\xe2\x82\xac", "\xed\x9f\xbf", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"})
+    CHECK(only<Pod>(named(good)).node == good);
+  for (const char* bad : {"\x80", "\xc3", "\xc3(", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
+                          "\xf0\x80\x80\xaf", "\xf4\x90\x80\x80", "\xff", "a\xe2\x82", "\xe2\x82 x"}) {
+    CHECK(problems(named(bad)) == Strings{"4: text that is not UTF-8"});
+    CHECK(problems(head("v1", "Pod") + fmt::format("\"{}\": 1\n", bad)) ==
+          Strings{"4: a key that is not UTF-8"});
+  }
+}
+
+TEST_CASE("a list of objects with its items twice is no list") {
+  DecodedFile file = decode_manifests(R"(apiVersion: v1
+kind: List
+items: [{apiVersion: v1, kind: Pod, metadata: {name: a}}]
+items: [{apiVersion: v1, kind: Pod, metadata: {name: b}}]
+)",
+                                      "f");
+  REQUIRE(file.syntax);
+  CHECK(file.syntax->message == "items: is given twice in a list of objects");
+  CHECK(file.documents.empty());
 }
 
 TEST_CASE("documents, lists, JSON, unknown kinds") {
