@@ -55,6 +55,7 @@ struct AgentOptions {
 struct AgentCounters {
   uint64_t adds = 0, updates = 0, deletes = 0;  // nodeagent_reconcile_events_total
   uint64_t drift_repaired = 0;
+  uint64_t conntrack_drops = 0;             // packets of enrolled pods, lost to a full table
   std::map<int, uint64_t> plugin_requests;  // by response code
 };
 
@@ -132,6 +133,7 @@ class Agent {
   static async::Task<void> drift_loop(Agent& agent);
   async::Task<void> check_host();
   async::Task<void> check_pod(EntryRef entry);
+  async::Task<void> check_conntrack(EntryRef entry);
 
   async::Loop& loop_;
   base::Log& log_;

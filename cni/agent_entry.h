@@ -22,6 +22,8 @@ struct Agent::Entry {
   bool has_listing = false;
   std::string listing;  // what the kernel showed right after the rules were made
 
+  uint64_t conntrack_drops = 0;  // at the last look
+
   bool dirty = false;
   bool driving = false;
   bool busy = false;  // a flow is running; others wait for `released`

@@ -238,6 +238,7 @@ async::Task<void> Agent::check_pod(EntryRef entry) {
         });
     if (!routes)
       note(base::Level::kWarn, "a pod's routes could not be checked", *entry, routes.error().message());
+    co_await check_conntrack(entry);
     co_return;
   }
   auto applied = co_await on_worker<std::string>(
@@ -251,6 +252,17 @@ async::Task<void> Agent::check_pod(EntryRef entry) {
   entry->listing = std::move(*applied);
   ++counters_.drift_repaired;
   note(base::Level::kWarn, "a pod's rules had been changed and were put back", *entry);
+}
+
+// A full table loses packets without a word: neither the pod nor its proxy can tell why nothing connects.
+async::Task<void> Agent::check_conntrack(EntryRef entry) {
+  auto drops = co_await on_worker<uint64_t>(
+      loop_, worker_, [this, netns = entry->netns] { return kernel_.conntrack_drops(netns); });
+  if (!drops || *drops <= entry->conntrack_drops) co_return;
+  uint64_t lost = *drops - std::exchange(entry->conntrack_drops, *drops);
+  counters_.conntrack_drops += lost;
+  note(base::Level::kWarn, "the table of connections is full and packets of the pod were lost", *entry,
+       std::to_string(lost) + " packets lost: raise net.netfilter.nf_conntrack_max");
 }
 
 async::Task<base::Result<>> Agent::remove_host() {

@@ -3,12 +3,16 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
+#include "cni/files.h"
 #include "cni/nft.h"
 #include "cni/route.h"
 
@@ -97,6 +101,47 @@ base::Result<> LinuxKernel::remove_pod(const NetnsRef& netns) {
   });
   if (!done) return base::fail(std::move(done.error()).wrap("delete the pod's rules"));
   return {};
+}
+
+base::Result<uint64_t> parse_conntrack_drops(std::string_view text) {
+  uint64_t sum = 0;
+  std::optional<size_t> column;
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    std::vector<std::string_view> words;
+    for (size_t at = line.find_first_not_of(' '); at != line.npos; at = line.find_first_not_of(' ', at)) {
+      size_t end = std::min(line.find(' ', at), line.size());
+      words.push_back(line.substr(at, end - at));
+      at = end;
+    }
+    if (!column) {
+      auto found = std::find(words.begin(), words.end(), "drop");
+      if (found == words.end()) break;
+      column = static_cast<size_t>(found - words.begin());
+      continue;
+    }
+    uint64_t value = 0;
+    if (*column >= words.size()) continue;
+    std::string_view word = words[*column];
+    if (std::from_chars(word.data(), word.data() + word.size(), value, 16).ec == std::errc{}) sum += value;
+  }
+  if (!column) return base::fail(base::Code::kUnsupported, "the kernel tells no conntrack statistics");
+  return sum;
+}
+
+base::Result<uint64_t> LinuxKernel::conntrack_drops(const NetnsRef& netns) {
+  uint64_t drops = 0;
+  auto done = run_in_netns(netns, [&]() -> base::Result<> {
+    auto text = read_small_file("/proc/thread-self/net/stat/nf_conntrack");
+    if (!text) return base::fail(text.error());
+    auto parsed = parse_conntrack_drops(*text);
+    if (!parsed) return base::fail(parsed.error());
+    drops = *parsed;
+    return {};
+  });
+  if (!done) return base::fail(done.error());
+  return drops;
 }
 
 base::Result<std::string> LinuxKernel::apply_host(const HostRuleInput& input) {

@@ -29,6 +29,8 @@ class Kernel {
   // Routes only: cheap and idempotent, so simply done again.
   virtual base::Result<> repair_routes(const NetnsRef& netns, bool ipv6) = 0;
   virtual base::Result<> remove_pod(const NetnsRef& netns) = 0;
+  // Packets the namespace has lost so far because the table of connections was full.
+  virtual base::Result<uint64_t> conntrack_drops(const NetnsRef& netns) = 0;
 
   virtual base::Result<std::string> apply_host(const HostRuleInput& input) = 0;
   virtual base::Result<std::string> list_host() = 0;
@@ -39,6 +41,9 @@ class Kernel {
   virtual base::Result<> delete_host_set(const std::vector<SetEntry>& entries, bool ipv6) = 0;
   virtual base::Result<uint32_t> kubelet_uid() = 0;
 };
+
+// The sum of the column `drop` of a nf_conntrack statistics file, one hexadecimal line for each CPU.
+base::Result<uint64_t> parse_conntrack_drops(std::string_view text);
 
 struct LinuxKernelOptions {
   std::string proc_root = "/proc";
@@ -56,6 +61,7 @@ class LinuxKernel final : public Kernel {
   base::Result<std::string> list_pod(const NetnsRef& netns, const PodRuleInput& input) override;
   base::Result<> repair_routes(const NetnsRef& netns, bool ipv6) override;
   base::Result<> remove_pod(const NetnsRef& netns) override;
+  base::Result<uint64_t> conntrack_drops(const NetnsRef& netns) override;
   base::Result<std::string> apply_host(const HostRuleInput& input) override;
   base::Result<std::string> list_host() override;
   base::Result<> remove_host() override;

@@ -158,8 +158,11 @@ async::Task<LocalResponse> Program::metrics(LocalRequest request) {
         "{}\nnodeagent_reconcile_events_total{{type=\"update\"}} {}\n"
         "nodeagent_reconcile_events_total{{type=\"delete\"}} {}\n"
         "# TYPE culvert_cni_drift_repaired_total counter\nculvert_cni_drift_repaired_total {}\n"
+        "# HELP culvert_cni_conntrack_drops_total Packets of enrolled pods lost to a full table of "
+        "connections.\n"
+        "# TYPE culvert_cni_conntrack_drops_total counter\nculvert_cni_conntrack_drops_total {}\n"
         "# TYPE ztunnel_connected gauge\nztunnel_connected {}\n",
-        counters.adds, counters.updates, counters.deletes, counters.drift_repaired,
+        counters.adds, counters.updates, counters.deletes, counters.drift_repaired, counters.conntrack_drops,
         agent_->zds().connected());
   }
   co_return LocalResponse{200, std::move(text), "text/plain; version=0.0.4; charset=utf-8"};

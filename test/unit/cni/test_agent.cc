@@ -40,6 +40,8 @@ class FakeKernel final : public Kernel {
   }
   base::Result<std::string> list_pod(const NetnsRef&, const PodRuleInput&) override { return pod_listing; }
   base::Result<> repair_routes(const NetnsRef&, bool) override { return {}; }
+  base::Result<uint64_t> conntrack_drops(const NetnsRef&) override { return drops; }
+  uint64_t drops = 0;
   base::Result<> remove_pod(const NetnsRef&) override {
     log.push_back("remove");
     if (fail_remove) return base::fail(base::Code::kIo, "busy");
@@ -434,6 +436,22 @@ TEST_CASE("start-up: unknown namespace means Keep, gone pods are taken down, fai
   CHECK(again->messages[1] == encode_zds_snapshot_sent());
   CHECK(world.binding("old") == "none");
   CHECK(world.binding() == "enabled");
+}
+
+TEST_CASE("a full table of connections is told: what was lost since the last look") {
+  World world;
+  world.pod();
+  world.start();
+  auto proxy = world.ztunnel();
+  world.label("ambient");
+  world.kernel.drops = 7;
+  world.step(11'000);
+  CHECK(world.agent->counters().conntrack_drops == 7);
+  world.step(11'000);
+  CHECK(world.agent->counters().conntrack_drops == 7);
+  world.kernel.drops = 9;
+  world.step(11'000);
+  CHECK(world.agent->counters().conntrack_drops == 9);
 }
 
 TEST_CASE("drift is put back") {

@@ -226,3 +226,14 @@ TEST_CASE("a path given by the plugin is checked", "[P3][P4][P5]") {
   LinuxKernel narrow({.netns_dir = "/run/netns"});
   CHECK(narrow.open_netns(path, {}).error().code() == base::Code::kDenied);
 }
+
+TEST_CASE("packets lost to a full table of connections are counted over all CPUs", "[cni-2.10]") {
+  auto drops = parse_conntrack_drops(
+      "entries  clashres found insert_failed drop early_drop icmp_error\n"
+      "00000003  00000000 00000000 00000000 0000000a 00000000 00000000\n"
+      "00000003  00000000 00000000 00000000 00000006 00000001 00000000\n");
+  REQUIRE(drops.has_value());
+  CHECK(*drops == 16);
+  CHECK_FALSE(parse_conntrack_drops("").has_value());
+  CHECK_FALSE(parse_conntrack_drops("entries found\n0 0\n").has_value());
+}
