@@ -26,6 +26,8 @@
 
 namespace culvert::decide {
 
+class HashTable;
+
 struct BalanceHost {
   std::string key;  // the same for the same endpoint, everywhere: "uid:port"
   uint32_t weight = 1;
@@ -55,9 +57,11 @@ struct PickInput {
 class HostPicker {
  public:
   static constexpr int kReselectsMax = 5;  // to avoid tried hosts
-  static constexpr uint64_t kRingMax = 1 << 23;
+  // Places on a ring, unless the policy asks for more as its least; and what a policy may ask for.
+  static constexpr uint64_t kRingMax = 1 << 20, kRingAskedMax = 1 << 23;
   static constexpr uint64_t kMaglevMax = 5000011;
   static constexpr double kOverprovision = 1.4;
+  static constexpr uint32_t kNoLevel = UINT32_MAX;  // of a host that is never chosen
 
   // `health_percent_min`: panic threshold of outlier detection; 0: none.
   HostPicker(const model::Balancer& policy, uint32_t health_percent_min, std::vector<BalanceHost> hosts,
@@ -75,27 +79,30 @@ class HostPicker {
 
  private:
   class Queue;
-  class Ring;
   struct Group;
   struct Level;
-  void build(const BalanceOrigin& origin);
+  std::vector<double> group_hosts(const BalanceOrigin& origin);
+  void build_levels(const std::vector<double>& group_weights);
   void settle(uint64_t ejections);
   bool usable(size_t host) const;
-  Level* choose_level(const PickInput& input);
-  Group* choose_group(Level& level);
-  std::optional<size_t> from_group(Group& group, const PickInput& input);
-  double weight_at(size_t host, base::TimePoint now) const;
+  // The level for `point` in [0, 1), among those that `closed` does not list; null: nobody is healthy there.
+  Level* choose_level(double point, std::span<const size_t> closed);
+  Group& choose_group(Level& level);
+  size_t from_group(Group& group, base::TimePoint now);
+  std::optional<size_t> by_hash(Level& level, uint64_t hash, std::span<const size_t> tried);
+  double warm_weight(size_t host, base::TimePoint now) const;
 
   model::Balancer policy_;
   uint32_t health_percent_min_;
   std::vector<BalanceHost> hosts_;
   base::Rng rng_;
   std::vector<uint32_t> level_of_;
+  std::vector<size_t> group_of_;  // within all groups
   std::vector<Level> levels_;
   bool equal_weights_ = true;
   base::TimePoint warm_until_{};
   bool panic_ = false;
-  std::optional<uint64_t> settled_;  // the ejections that shares were computed for
+  std::optional<uint64_t> settled_;  // the ejections that `usable` lists were made for
 };
 
 // The value a hash policy hashes; nothing: it is absent, and the choice is random. `cookie_missing` is set if

@@ -37,6 +37,22 @@ std::optional<std::string_view> query_parameter(std::string_view query, std::str
   return std::nullopt;
 }
 
+std::optional<std::string_view> cookie(HeaderSpan headers, std::string_view name) {
+  for (const auto& [key, value] : headers) {
+    if (key != "cookie") continue;
+    for (std::string_view rest = value; !rest.empty();) {
+      std::string_view pair = rest.substr(0, rest.find(';'));
+      rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
+      size_t equals = pair.find('=');
+      if (equals == pair.npos || trimmed(pair.substr(0, equals)) != name) continue;
+      std::string_view found = trimmed(pair.substr(equals + 1));
+      bool quoted = found.size() >= 2 && found.front() == '"' && found.back() == '"';
+      return quoted ? found.substr(1, found.size() - 2) : found;
+    }
+  }
+  return std::nullopt;
+}
+
 bool is_grpc(HeaderSpan headers) {
   constexpr std::string_view kType = "application/grpc";
   for (const auto& [key, value] : headers) {

@@ -52,6 +52,8 @@ struct HttpRequestFacts {
 std::optional<std::string> joined_header(HeaderSpan headers, std::string_view name);
 // The first parameter of that name, as written; "" for one without a value.
 std::optional<std::string_view> query_parameter(std::string_view query, std::string_view name);
+// The first cookie of that name, without quotes.
+std::optional<std::string_view> cookie(HeaderSpan headers, std::string_view name);
 // application/grpc, application/grpc+..., application/grpc;...
 bool is_grpc(HeaderSpan headers);
 // The client as the `trusted` proxies in front tell it: the entry of x-forwarded-for that the outermost of

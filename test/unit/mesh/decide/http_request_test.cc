@@ -26,6 +26,17 @@ TEST_CASE("the first parameter of a name counts, as written", "[2.1.2]") {
   CHECK(query_parameter("&&a=1&", "a") == "1");
 }
 
+TEST_CASE("the first cookie of a name", "[2.3.2]") {
+  Request request;
+  request.with("cookie", "a=1; b=\"two\" ;c").with("cookie", "d=4;a=5;e==");
+  CHECK(cookie(request.headers, "a") == "1");
+  CHECK(cookie(request.headers, "b") == "two");
+  CHECK_FALSE(cookie(request.headers, "c"));
+  CHECK(cookie(request.headers, "d") == "4");
+  CHECK(cookie(request.headers, "e") == "=");
+  CHECK_FALSE(cookie({}, "a"));
+}
+
 TEST_CASE("gRPC is told by its content type", "[2.4.2]") {
   auto grpc = [](std::string type) { return is_grpc(Request().with("content-type", type).headers); };
   CHECK(grpc("application/grpc"));
