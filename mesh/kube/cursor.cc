@@ -21,24 +21,23 @@ void Cursor::fail(const std::string& message) const {
 
 Cursor Cursor::at(const std::string& key) const {
   std::string path = path_.empty() ? key : path_ + "." + key;
-  if (absent()) return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_, line());
-  if (!node_.IsMap()) {
+  if (absent()) return Cursor(nullptr, std::move(path), *log_, line());
+  if (!is_map()) {
     fail("must be a map");
-    return Cursor(YAML::Node(YAML::NodeType::Undefined), std::move(path), *log_, line());
+    return Cursor(nullptr, std::move(path), *log_, line());
   }
-  const YAML::Node& map = node_;  // the const operator[] does not insert
-  return Cursor(map[key], std::move(path), *log_, line());
+  return Cursor(value_->find(key), std::move(path), *log_, line());
 }
 
 std::vector<Cursor> Cursor::items() const {
   std::vector<Cursor> out;
   if (absent()) return out;
-  if (!node_.IsSequence()) {
+  if (!is_list()) {
     fail("must be a list; begin each item with \"- \"");
     return out;
   }
-  for (size_t i = 0; i < node_.size(); ++i) {
-    out.emplace_back(node_[i], fmt::format("{}[{}]", path_, i), *log_, line());
+  for (size_t i = 0; i < value_->items.size(); ++i) {
+    out.emplace_back(value_->items[i], fmt::format("{}[{}]", path_, i), *log_, line());
     // A forgotten item. Read as an empty value it could match nobody (and a DENY would not deny), read as an
     // empty rule everybody.
     if (out.back().absent()) out.back().fail("is empty");
@@ -49,28 +48,28 @@ std::vector<Cursor> Cursor::items() const {
 std::vector<std::pair<std::string, Cursor>> Cursor::fields() const {
   std::vector<std::pair<std::string, Cursor>> out;
   if (absent()) return out;
-  if (!node_.IsMap()) {
+  if (!is_map()) {
     fail("must be a map");
     return out;
   }
-  for (const auto& field : node_) {
-    if (!field.first.IsScalar()) {
+  for (const auto& [name, value] : value_->fields) {
+    if (name->kind != YamlValue::Kind::kScalar) {
       fail("has a key that is not text");
       continue;
     }
-    std::string key = field.first.Scalar();
-    out.emplace_back(key, Cursor(field.second, path_.empty() ? key : path_ + "." + key, *log_, line()));
+    const std::string& key = name->text;
+    out.emplace_back(key, Cursor(value, path_.empty() ? key : path_ + "." + key, *log_, line()));
   }
   return out;
 }
 
 std::string Cursor::text(std::string fallback) const {
   if (absent()) return fallback;
-  if (!node_.IsScalar()) {
+  if (!is_scalar()) {
     fail("must be text");
     return fallback;
   }
-  return node_.Scalar();
+  return value_->text;
 }
 
 bool Cursor::flag(bool fallback) const {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cursor: reads one YAML value at a time and remembers where it is, so that an error names file, line and
-// field. Private to mesh/kube: the only headers here that know yaml-cpp.
+// field. Private to mesh/kube.
 #pragma once
-
-#include <yaml-cpp/yaml.h>
 
 #include <string>
 #include <vector>
 
 #include "mesh/kube/objects.h"
 #include "mesh/kube/resource_source.h"
+#include "mesh/kube/yaml_tree.h"
 
 namespace culvert::kube {
 
@@ -22,16 +21,16 @@ struct CursorLog {
 
 class Cursor {
  public:
-  // `line`: of the value around it, for what is missing.
-  Cursor(YAML::Node node, std::string path, CursorLog& log, int line = 0)
-      : node_(std::move(node)), path_(std::move(path)), log_(&log), around_(line) {}
+  // `value` is null for what is missing; `line` is then of the value around it.
+  Cursor(const YamlValue* value, std::string path, CursorLog& log, int line = 0)
+      : value_(value), path_(std::move(path)), log_(&log), around_(line) {}
 
   // Absent or null.
-  bool absent() const { return !node_.IsDefined() || node_.IsNull(); }
-  bool is_scalar() const { return node_.IsDefined() && node_.IsScalar(); }
-  bool is_list() const { return node_.IsDefined() && node_.IsSequence(); }
-  bool is_map() const { return node_.IsDefined() && node_.IsMap(); }
-  int line() const { return node_.IsDefined() && node_.Mark().line >= 0 ? node_.Mark().line + 1 : around_; }
+  bool absent() const { return !value_ || value_->kind == YamlValue::Kind::kNull; }
+  bool is_scalar() const { return value_ && value_->kind == YamlValue::Kind::kScalar; }
+  bool is_list() const { return value_ && value_->kind == YamlValue::Kind::kList; }
+  bool is_map() const { return value_ && value_->kind == YamlValue::Kind::kMap; }
+  int line() const { return value_ ? value_->line : around_; }
   const std::string& path() const { return path_; }
 
   Cursor at(const std::string& key) const;
@@ -49,7 +48,7 @@ class Cursor {
   void fail(const std::string& message) const;
 
  private:
-  YAML::Node node_;
+  const YamlValue* value_;
   std::string path_;
   CursorLog* log_;
   int around_;

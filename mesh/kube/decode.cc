@@ -157,21 +157,17 @@ class TreeCheck {
   explicit TreeCheck(size_t nodes_max) : left_(nodes_max) {}
 
   // False: an alias bomb, or too deep.
-  bool walk(const YAML::Node& node, int depth_left) {
+  bool walk(const YamlValue& value, int depth_left) {
     if (depth_left == 0 || left_ == 0) return false;
     left_--;
-    if (node.IsSequence()) {
-      for (const auto& item : node) {
-        if (!walk(item, depth_left - 1)) return false;
-      }
-    } else if (node.IsMap()) {
-      std::set<std::string_view> keys;
-      for (const auto& field : node) {
-        if (field.first.IsScalar()) check_key(field.first, keys);
-        if (!walk(field.second, depth_left - 1)) return false;
-      }
-    } else if (node.IsScalar() && !is_utf8(node.Scalar())) {
-      find("text that is not UTF-8", node);
+    if (value.kind == YamlValue::Kind::kScalar && !is_utf8(value.text)) find("text that is not UTF-8", value);
+    for (const YamlValue* item : value.items) {
+      if (!walk(*item, depth_left - 1)) return false;
+    }
+    std::set<std::string_view> keys;
+    for (const auto& [key, field] : value.fields) {
+      if (key->kind == YamlValue::Kind::kScalar) check_key(*key, keys);
+      if (!walk(*field, depth_left - 1)) return false;
     }
     return true;
   }
@@ -183,18 +179,18 @@ class TreeCheck {
   const std::optional<Fault>& fault() const { return fault_; }
 
  private:
-  void check_key(const YAML::Node& key, std::set<std::string_view>& keys) {
+  void check_key(const YamlValue& key, std::set<std::string_view>& keys) {
     // Of two equal keys only one would be read, and what is merged in would not be read at all.
-    if (!is_utf8(key.Scalar())) {
+    if (!is_utf8(key.text)) {
       find("a key that is not UTF-8", key);
-    } else if (!keys.insert(key.Scalar()).second) {
-      find(fmt::format("key \"{}\" is given twice", key.Scalar()), key);
-    } else if (key.Scalar() == "<<") {
+    } else if (!keys.insert(key.text).second) {
+      find(fmt::format("key \"{}\" is given twice", key.text), key);
+    } else if (key.text == "<<") {
       find("merge keys (<<) are not read; write the fields out", key);
     }
   }
-  void find(std::string message, const YAML::Node& at) {
-    if (!fault_) fault_ = {std::move(message), at.Mark().line + 1};
+  void find(std::string message, const YamlValue& at) {
+    if (!fault_) fault_ = {std::move(message), at.line};
   }
 
   size_t left_;
@@ -206,16 +202,16 @@ class FileDecoder {
   FileDecoder(const std::string& file, const DecodeLimits& limits, DecodedFile& out)
       : file_(file), limits_(limits), out_(out) {}
 
-  void document(const YAML::Node& node) {
-    if (!node.IsDefined() || node.IsNull()) return;
+  void document(const YamlValue& value) {
+    if (value.kind == YamlValue::Kind::kNull) return;
     TreeCheck check(limits_.nodes_max);
-    if (!check.walk(node, limits_.depth_max)) {
+    if (!check.walk(value, limits_.depth_max)) {
       out_.syntax =
-          Problem{{file_, line_of(node)}, "", "the document is nested too deeply or expands too far", false};
+          Problem{{file_, value.line}, "", "the document is nested too deeply or expands too far", false};
       return;
     }
     CursorLog log{file_, "", {}};
-    Cursor root(node, "", log);
+    Cursor root(&value, "", log);
     if (!root.is_map()) {
       root.fail("a manifest must be a map with apiVersion, kind and metadata");
       out_.documents.push_back({"", "", std::nullopt, std::move(log.problems), ""});
@@ -225,15 +221,15 @@ class FileDecoder {
     if (kind.ends_with("List") && root.at("items").is_list()) {
       // An item's own faults are met again in the item, and are then told of it alone.
       std::set<std::string> keys;
-      for (const auto& [key, value] : root.fields()) {
-        if (!keys.insert(key).second) value.fail("is given twice in a list of objects");
+      for (const auto& [key, field] : root.fields()) {
+        if (!keys.insert(key).second) field.fail("is given twice in a list of objects");
       }
       if (!log.problems.empty()) {
         out_.syntax = std::move(log.problems.front());
         return;
       }
-      for (const auto& item : node["items"]) {
-        document(item);
+      for (const YamlValue* item : value.find("items")->items) {
+        document(*item);
         if (out_.syntax) return;
       }
       return;
@@ -245,8 +241,6 @@ class FileDecoder {
   }
 
  private:
-  static int line_of(const YAML::Node& node) { return node.Mark().line + 1; }
-
   void object(const Cursor& root, CursorLog& log, const std::string& kind) {
     std::string version = root.at("apiVersion").text();
     if (kind.empty() || version.empty()) {
@@ -297,15 +291,12 @@ DecodedFile decode_manifests(std::string_view text, const std::string& file, con
     return out;
   }
   FileDecoder decoder(file, limits, out);
-  try {
-    for (const YAML::Node& node : YAML::LoadAll(std::string(text))) {
-      decoder.document(node);
-      if (out.syntax) break;
-    }
-  } catch (const YAML::Exception& error) {
-    out.syntax =
-        Problem{{file, error.mark.line >= 0 ? error.mark.line + 1 : 0}, "", "not YAML: " + error.msg, false};
-  }
+  YamlLimits yaml{limits.depth_max, limits.nodes_max};
+  std::optional<YamlError> broken = read_yaml(text, yaml, [&](const YamlValue& root) {
+    decoder.document(root);
+    return !out.syntax;
+  });
+  if (broken) out.syntax = Problem{{file, broken->line}, "", "not YAML: " + broken->message, false};
   return out;
 }
 

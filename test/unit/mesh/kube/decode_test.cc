@@ -573,6 +573,19 @@ metadata: {name: d}
   CHECK(decode_manifests("", "f").documents.empty());
 }
 
+TEST_CASE("an alias is the value it names") {
+  auto service = only<Service>(R"(apiVersion: v1
+kind: Service
+metadata: {name: &name a, labels: &labels {app: *name}}
+spec:
+  selector: *labels
+  ports: [&port {port: 80}, *port]
+)");
+  CHECK(service.selector == Labels{{"app", "a"}});
+  REQUIRE(service.ports.size() == 2);
+  CHECK(service.ports[1].port == 80);
+}
+
 TEST_CASE("not YAML, too deep, an alias bomb, too large") {
   DecodedFile broken = decode_manifests("apiVersion: v1\nkind: Pod\nmetadata: {name: x\n", "b.yaml");
   REQUIRE(broken.syntax);
@@ -591,6 +604,11 @@ TEST_CASE("not YAML, too deep, an alias bomb, too large") {
   CHECK(decode_manifests(bomb, "f").syntax);
   CHECK(decode_manifests("a: &a [*a, *a]\n", "f").syntax);
   CHECK(decode_manifests("a: *nobody\n", "f").syntax);
+  // The parser would meet the comma again for ever.
+  for (const char* stuck : {"---\n,apiVersion: v1\n", "a: b\n---\n, c\n", ",", "? ,\n---\n,"}) {
+    INFO(stuck);
+    CHECK(decode_manifests(stuck, "f").syntax);
+  }
 
   DecodeLimits small;
   small.file_bytes_max = 10;
