@@ -118,12 +118,16 @@ class Http1ServerCore final : public Http1Core {
     enter(Phase::kIdle, options_.idle_timeout);
     in_.empty() ? await_lower() : loop_.defer(next_head_);
   }
+  bool awaits_head() const { return phase_ == Phase::kIdle || phase_ == Phase::kHead; }
 
   void lower_readable() override {
     switch (phase_) {
       case Phase::kIdle:
       case Phase::kHead: read_head(); break;
-      case Phase::kExchange: watch_client(); break;
+      case Phase::kExchange:
+        watching_ = false;
+        hear_client();
+        break;
       case Phase::kDiscard: discard(); break;
       case Phase::kLinger: linger(); break;
     }
@@ -150,7 +154,7 @@ class Http1ServerCore final : public Http1Core {
     enter(Phase::kExchange, base::Duration::zero());
     wire::Http1Head head = decoder_.take_head();
     ++requests_;
-    handle_gone_ = false;
+    handle_gone_ = watching_ = false;
     state_ = std::make_shared<State>(loop_);
     State& state = *state_;
     state.fault = fault;
@@ -181,16 +185,21 @@ class Http1ServerCore final : public Http1Core {
     watch_client();
   }
 
-  // Nothing more belongs to this request; a client that goes now must be noticed. Bytes of the next request
-  // stay where they are and end the watch.
+  // Nothing more belongs to this request: a client that goes now must be noticed. Bytes of the next request
+  // stay where they are and end the watch; raw bytes may end one way and go on the other.
   void watch_client() {
-    // Raw bytes may end one way and go on the other.
-    if (ended_ || !state_ || state_->raw || !in_.empty() || eof_seen_ ||
-        !(state_->remote_end || state_->upgrade_pending))
+    bool unread = !(state_->remote_end || state_->upgrade_pending);
+    if (ended_ || unread || state_->raw || watching_ || !in_.empty() || eof_seen_) return;
+    watching_ = true;
+    await_lower();
+  }
+  void hear_client() {
+    if (!state_ || !(state_->remote_end || state_->upgrade_pending) || state_->raw || !in_.empty() ||
+        eof_seen_)
       return;
     io::IoResult got = pull_lower();
     if (got.ok()) return;
-    if (got.is_would_block()) return await_lower();
+    if (got.is_would_block()) return watch_client();
     if (got.is_error()) return end(lower_error(got));
     if (options_.half_close_is_gone || state_->upgrade_pending)
       return end(Error(Code::kReset, "the client closed before its answer was complete"));
@@ -283,12 +292,15 @@ class Http1ServerCore final : public Http1Core {
   bool keep_alive_ = true;
   bool draining_ = false;
   bool handle_gone_ = false;
+  bool watching_ = false;  // the lower stream is armed to tell of the client's end
   bool eof_seen_ = false;  // the client half-closed and still gets its answer
   uint64_t requests_ = 0;
   size_t discarded_ = 0;
   std::unique_ptr<HttpStream> accepted_;
   async::Event acceptable_;
-  async::CallJob next_head_{[this] { read_head(); }};
+  async::CallJob next_head_{[this] {
+    if (awaits_head()) read_head();
+  }};
   async::CallTimer timer_{[this] { on_timer(); }};
 };
 
