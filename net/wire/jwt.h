@@ -80,7 +80,7 @@ class Jwks {
   // HMAC keys count only if `symmetric`: they must never come from a public URL.
   JwtProof verify(const Jwt& token, bool symmetric) const;
   size_t size() const;
-  // Why keys were left out, for logs: "key 2 (\"abc\"): RSA with 1024 bits".
+  // Why keys were left out, for logs: "key 2: RSA with 1024 bits (2048 to 8192)".
   const std::vector<std::string>& skipped() const;
 
  private:
