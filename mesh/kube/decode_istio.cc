@@ -6,6 +6,7 @@
 
 #include "mesh/kube/decode.h"
 #include "mesh/kube/decode_kinds.h"
+#include "net/base/ip.h"
 
 namespace culvert::kube {
 

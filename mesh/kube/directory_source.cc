@@ -259,6 +259,22 @@ CULVERT_PLACE(GatewayClass, gateway_classes)
 CULVERT_PLACE(AuthorizationPolicy, authorization_policies)
 CULVERT_PLACE(PeerAuthentication, peer_authentications)
 CULVERT_PLACE(PodBinding, pod_bindings)
+CULVERT_PLACE(VirtualService, virtual_services)
+CULVERT_PLACE(DestinationRule, destination_rules)
+CULVERT_PLACE(HttpRoute, http_routes)
+CULVERT_PLACE(GrpcRoute, grpc_routes)
+CULVERT_PLACE(TcpRoute, tcp_routes)
+CULVERT_PLACE(TlsRoute, tls_routes)
+CULVERT_PLACE(ReferenceGrant, reference_grants)
+CULVERT_PLACE(BackendTlsPolicy, backend_tls_policies)
+CULVERT_PLACE(BackendTrafficPolicy, backend_traffic_policies)
+CULVERT_PLACE(RequestAuthentication, request_authentications)
+CULVERT_PLACE(Telemetry, telemetries)
+CULVERT_PLACE(RateLimitPolicy, rate_limit_policies)
+CULVERT_PLACE(IstioOperator, istio_operators)
+CULVERT_PLACE(ProxyConfig, proxy_configs)
+CULVERT_PLACE(ConfigMap, config_maps)
+CULVERT_PLACE(Secret, secrets)
 #undef CULVERT_PLACE
 
 // Null if it took the place, else the object of the same identity that has it.
@@ -290,6 +306,22 @@ std::string kind_of(const AnyObject& object) {
       "AuthorizationPolicy",
       "PeerAuthentication",
       "PodBinding",
+      "VirtualService",
+      "DestinationRule",
+      "HTTPRoute",
+      "GRPCRoute",
+      "TCPRoute",
+      "TLSRoute",
+      "ReferenceGrant",
+      "BackendTLSPolicy",
+      "XBackendTrafficPolicy",
+      "RequestAuthentication",
+      "Telemetry",
+      "RateLimitPolicy",
+      "IstioOperator",
+      "ProxyConfig",
+      "ConfigMap",
+      "Secret",
       ""};
   if (const auto* other = std::get_if<OtherObject>(&object)) return other->kind;
   return std::string(kNames[object.index()]);

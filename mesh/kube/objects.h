@@ -11,47 +11,16 @@
 #include <variant>
 #include <vector>
 
-#include "net/base/ip.h"
+#include "mesh/kube/destination_rule.h"
+#include "mesh/kube/gateway_routes.h"
+#include "mesh/kube/l7_policies.h"
+#include "mesh/kube/mesh_config.h"
+#include "mesh/kube/meta.h"
+#include "mesh/kube/security.h"
+#include "mesh/kube/telemetry.h"
+#include "mesh/kube/virtual_service.h"
 
 namespace culvert::kube {
-
-using Labels = std::map<std::string, std::string>;
-
-// Where an object was written.
-struct Origin {
-  std::string file;
-  int line = 0;  // 1-based; 0: not from a file
-  std::string to_string() const { return line > 0 ? file + ":" + std::to_string(line) : file; }
-};
-
-struct Meta {
-  std::string ns;  // empty for cluster-scoped kinds
-  std::string name;
-  std::string uid;
-  Labels labels;
-  Labels annotations;
-  std::string created;  // RFC 3339 text, which sorts by time; empty: unknown, oldest
-  bool deleting = false;
-  std::string generate_name;
-  std::string owner_kind;  // of the controller
-  std::string owner_name;
-  Origin origin;
-
-  std::string key() const { return ns.empty() ? name : ns + "/" + name; }
-};
-
-// matchLabels and matchExpressions; empty selects everything.
-struct LabelSelector {
-  enum class Op : unsigned char { kIn, kNotIn, kExists, kDoesNotExist };
-  struct Requirement {
-    std::string key;
-    Op op = Op::kExists;
-    std::vector<std::string> values;
-  };
-  std::vector<Requirement> requirements;
-  bool empty() const { return requirements.empty(); }
-  bool matches(const Labels& labels) const;
-};
 
 struct Namespace {
   Meta meta;
@@ -181,43 +150,6 @@ struct GatewayClass {
   std::string controller;
 };
 
-struct AuthorizationPolicy {
-  enum class Action : unsigned char { kAllow, kDeny, kAudit, kCustom };
-  struct Source {
-    std::vector<std::string> principals, not_principals, request_principals, not_request_principals,
-        namespaces, not_namespaces, ip_blocks, not_ip_blocks, remote_ip_blocks, not_remote_ip_blocks,
-        service_accounts, not_service_accounts;
-  };
-  struct Operation {
-    std::vector<std::string> hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths;
-  };
-  struct Condition {
-    std::string key;
-    std::vector<std::string> values, not_values;
-  };
-  struct Rule {
-    std::vector<Source> from;
-    std::vector<Operation> to;
-    std::vector<Condition> when;
-  };
-  struct TargetRef {
-    std::string group, kind, name;
-  };
-  Meta meta;
-  std::optional<Labels> selector;  // present and empty is not the same as absent
-  std::vector<TargetRef> target_refs;
-  Action action = Action::kAllow;
-  std::vector<Rule> rules;
-};
-
-struct PeerAuthentication {
-  enum class Mode : unsigned char { kUnset, kDisable, kPermissive, kStrict };
-  Meta meta;
-  std::optional<Labels> selector;
-  Mode mode = Mode::kUnset;
-  std::map<uint16_t, Mode> port_modes;
-};
-
 // What a node agent says about a pod of its node, in directory mode: in place of the annotation that it
 // would write through the API server.
 struct PodBinding {
@@ -236,7 +168,10 @@ struct OtherObject {
 
 using AnyObject =
     std::variant<Namespace, Node, ServiceAccount, Pod, Service, EndpointSlice, WorkloadEntry, ServiceEntry,
-                 Gateway, GatewayClass, AuthorizationPolicy, PeerAuthentication, PodBinding, OtherObject>;
+                 Gateway, GatewayClass, AuthorizationPolicy, PeerAuthentication, PodBinding, VirtualService,
+                 DestinationRule, HttpRoute, GrpcRoute, TcpRoute, TlsRoute, ReferenceGrant, BackendTlsPolicy,
+                 BackendTrafficPolicy, RequestAuthentication, Telemetry, RateLimitPolicy, IstioOperator,
+                 ProxyConfig, ConfigMap, Secret, OtherObject>;
 
 // The whole set, immutable. Keys are Meta::key(), so iteration is by namespace and name.
 template <class T>
@@ -256,6 +191,22 @@ struct Objects {
   Table<AuthorizationPolicy> authorization_policies;
   Table<PeerAuthentication> peer_authentications;
   Table<PodBinding> pod_bindings;
+  Table<VirtualService> virtual_services;
+  Table<DestinationRule> destination_rules;
+  Table<HttpRoute> http_routes;
+  Table<GrpcRoute> grpc_routes;
+  Table<TcpRoute> tcp_routes;
+  Table<TlsRoute> tls_routes;
+  Table<ReferenceGrant> reference_grants;
+  Table<BackendTlsPolicy> backend_tls_policies;
+  Table<BackendTrafficPolicy> backend_traffic_policies;
+  Table<RequestAuthentication> request_authentications;
+  Table<Telemetry> telemetries;
+  Table<RateLimitPolicy> rate_limit_policies;
+  Table<IstioOperator> istio_operators;
+  Table<ProxyConfig> proxy_configs;
+  Table<ConfigMap> config_maps;
+  Table<Secret> secrets;
   std::map<std::string, std::shared_ptr<const OtherObject>> others;  // by "kind/key"
 
   // Labels of a namespace; empty if it is unknown.
