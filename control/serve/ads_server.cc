@@ -63,6 +63,22 @@ std::string namespace_of(const std::string& node_id) {
   return dot == std::string::npos ? std::string() : pod.substr(dot + 1);
 }
 
+// A client that wants more than this wants the wildcard. `kept`: names it has already.
+constexpr size_t kNamesMax = 200'000;
+constexpr size_t kNameBytesMax = 1024;
+
+std::optional<GrpcStatus> check_name(size_t kept, const std::string& name) {
+  if (name.size() > kNameBytesMax) {
+    return GrpcStatus{GrpcCode::kInvalidArgument,
+                      fmt::format("a resource name of {} bytes; at most {}", name.size(), kNameBytesMax)};
+  }
+  if (kept >= kNamesMax) {
+    return GrpcStatus{GrpcCode::kResourceExhausted,
+                      fmt::format("more than {} names on one stream; subscribe to all", kNamesMax)};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 class AdsServer::Stream {
@@ -85,8 +101,9 @@ class AdsServer::Stream {
   }
   std::optional<GrpcStatus> check_node(const v3::DeltaDiscoveryRequest& request);
   std::optional<GrpcStatus> take(const v3::DeltaDiscoveryRequest& request);
-  void open(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
-  void subscribe(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
+  std::optional<GrpcStatus> open(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
+  std::optional<GrpcStatus> subscribe(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
+  std::vector<std::string> resolve(const std::string& name) const;
   void demand(Subscription& subscription, const std::string& name);
   void acknowledge(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
   std::optional<std::string> next_response();
@@ -196,12 +213,7 @@ std::optional<GrpcStatus> AdsServer::Stream::take(const v3::DeltaDiscoveryReques
   }
   Subscription& wanted = subscription(request.type_url());
   if (!request.response_nonce().empty()) acknowledge(wanted, request);
-  if (!wanted.opened) {
-    open(wanted, request);
-  } else {
-    subscribe(wanted, request);
-  }
-  return std::nullopt;
+  return wanted.opened ? subscribe(wanted, request) : open(wanted, request);
 }
 
 void AdsServer::Stream::acknowledge(Subscription& wanted, const v3::DeltaDiscoveryRequest& request) {
@@ -222,7 +234,8 @@ void AdsServer::Stream::acknowledge(Subscription& wanted, const v3::DeltaDiscove
   wanted.snapshot_acked = wanted.snapshot_sent;
 }
 
-void AdsServer::Stream::open(Subscription& wanted, const v3::DeltaDiscoveryRequest& request) {
+std::optional<GrpcStatus> AdsServer::Stream::open(Subscription& wanted,
+                                                  const v3::DeltaDiscoveryRequest& request) {
   wanted.opened = true;
   wanted.must_answer = true;
   const auto& asked = request.resource_names_subscribe();
@@ -232,54 +245,74 @@ void AdsServer::Stream::open(Subscription& wanted, const v3::DeltaDiscoveryReque
   wanted.wildcard = (asked.empty() || star) && !star_left;
   const ResourceTable& table = server_.snapshot_->table(request.type_url());
   const auto& held = request.initial_resource_versions();
+  auto is_held = [&](const std::string& name, const ResourceRef& resource) {
+    auto have = held.find(name);
+    return have != held.end() && have->second == resource->version;
+  };
   if (wanted.wildcard) {
     for (const auto& [name, resource] : table) {
-      auto have = held.find(name);
-      if (have == held.end() || have->second.empty() || have->second != resource->version)
-        wanted.dirty.insert(name);
+      if (!is_held(name, resource)) wanted.dirty.insert(name);
     }
     for (const auto& [name, version] : held) {
       if (!table.contains(name)) wanted.dirty.insert(name);
     }
-    return;
+    return std::nullopt;
   }
-  // On demand: what the client still holds is what it is subscribed to.
+  // On demand: what the client still holds is what it is subscribed to; a name it waited for ("/ip", with an
+  // empty version) costs only the resources behind it that it does not hold as they are.
   for (const auto& [name, version] : held) {
+    if (std::optional<GrpcStatus> refused = check_name(wanted.names.size(), name)) return refused;
     wanted.names.insert(name);
-    auto have = table.find(name);
-    if (have == table.end() || have->second->version != version) demand(wanted, name);
+    std::vector<std::string> behind = resolve(name);
+    if (behind.empty()) wanted.dirty.insert(name);
+    for (std::string& resource : behind) {
+      auto found = table.find(resource);
+      if (found == table.end() || !is_held(resource, found->second)) wanted.dirty.insert(resource);
+      wanted.names.insert(std::move(resource));
+    }
   }
-  subscribe(wanted, request);
+  return subscribe(wanted, request);
 }
 
-void AdsServer::Stream::subscribe(Subscription& wanted, const v3::DeltaDiscoveryRequest& request) {
+std::optional<GrpcStatus> AdsServer::Stream::subscribe(Subscription& wanted,
+                                                       const v3::DeltaDiscoveryRequest& request) {
   for (const std::string& name : request.resource_names_unsubscribe()) {
     if (name != "*") wanted.names.erase(name);
   }
-  // A wildcard stream has everything already; a name costs neither memory nor a snapshot.
-  if (wanted.wildcard) return;
   for (const std::string& name : request.resource_names_subscribe()) {
-    if (name != "*") demand(wanted, name);
+    if (name == "*") continue;
+    // A wildcard stream keeps no names; what waits to be sent is bounded all the same.
+    size_t kept = wanted.wildcard ? wanted.dirty.size() : wanted.names.size();
+    size_t spare = wanted.wildcard ? server_.snapshot_->table(request.type_url()).size() : 0;
+    if (std::optional<GrpcStatus> refused = check_name(kept - std::min(kept, spare), name)) return refused;
+    demand(wanted, name);
   }
+  return std::nullopt;
 }
 
-// A uid, "network/ip" or "ns/hostname"; a service brings its workloads. Every name is answered.
-void AdsServer::Stream::demand(Subscription& wanted, const std::string& name) {
+// The resources behind a uid, "network/ip" or "ns/hostname"; a service brings its workloads.
+std::vector<std::string> AdsServer::Stream::resolve(const std::string& name) const {
   const Snapshot& snapshot = *server_.snapshot_;
-  wanted.names.insert(name);
-  wanted.dirty.insert(name);
   std::vector<std::string> found;
-  if (snapshot.addresses.contains(name)) found.push_back(name);
+  if (snapshot.addresses.contains(name) || snapshot.authorizations.contains(name)) found.push_back(name);
   auto [first, last] = snapshot.address_by_alias.equal_range(name);
   for (auto it = first; it != last; ++it) found.push_back(it->second);
-  for (const std::string& resource : found) {
-    wanted.names.insert(resource);
+  for (size_t i = 0, direct = found.size(); i < direct; ++i) {
+    auto [begin, end] = snapshot.workloads_of_service.equal_range(found[i]);
+    for (auto it = begin; it != end; ++it) found.push_back(it->second);
+  }
+  return found;
+}
+
+// Every name is answered, with what is behind it or as removed. A wildcard stream gets what it asks for once
+// more; it is subscribed to everything already.
+void AdsServer::Stream::demand(Subscription& wanted, const std::string& name) {
+  wanted.must_answer = true;
+  wanted.dirty.insert(name);
+  if (!wanted.wildcard) wanted.names.insert(name);
+  for (std::string& resource : resolve(name)) {
     wanted.dirty.insert(resource);
-    auto [begin, end] = snapshot.workloads_of_service.equal_range(resource);
-    for (auto it = begin; it != end; ++it) {
-      wanted.names.insert(it->second);
-      wanted.dirty.insert(it->second);
-    }
+    if (!wanted.wildcard) wanted.names.insert(std::move(resource));
   }
 }
 

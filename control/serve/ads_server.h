@@ -5,7 +5,8 @@
 // Each stream holds, per type, what its client is subscribed to and which names changed since its last
 // response. A response is made when the stream can take one, from the newest snapshot: a slow client costs a
 // set of names, never a queue of responses. Authorization goes out before Address, so that no workload names
-// a policy its proxy does not have; removed policies go after.
+// a policy its proxy does not have; removed policies go after. Every name asked for is answered, also on a
+// wildcard stream and also a second time; a stream that asks for too many is ended with RESOURCE_EXHAUSTED.
 #pragma once
 
 #include <list>

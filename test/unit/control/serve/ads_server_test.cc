@@ -256,13 +256,90 @@ TEST_CASE("on demand: a reconnect keeps its subscriptions", "[apis19]") {
   CHECK(sent(client.take_one()) == Names{uid("ns", "a")});
 }
 
-TEST_CASE("a name on a wildcard stream brings nothing", "[apis20]") {
+TEST_CASE("a name on a wildcard stream is answered, and not kept", "[apis20]") {
   World world;
   world.publish(compiled({pod("ns", "a", {"10.0.0.1"}), pod("ns", "b", {"10.0.0.2"})}));
   Client client(world);
   client.open_both();
   client.send(subscribe({uid("ns", "a"), "/10.0.0.9"}));
-  for (const auto& answer : client.take()) CHECK(answer.resources().empty());
+  auto answer = client.take_one();
+  CHECK(sent(answer) == Names{uid("ns", "a")});
+  CHECK(removed(answer) == Names{"/10.0.0.9"});
+  // The address of the unknown name comes up: news as any other, by its own name alone.
+  world.publish(
+      compiled({pod("ns", "a", {"10.0.0.1"}), pod("ns", "b", {"10.0.0.2"}), pod("ns", "c", {"10.0.0.9"})}));
+  auto news = client.take_one();
+  CHECK(sent(news) == Names{uid("ns", "c")});
+  CHECK(removed(news).empty());
+}
+
+TEST_CASE("on demand: a name asked for again is answered again", "[apis17]") {
+  World world;
+  world.publish(compiled({pod("ns", "a", {"10.0.0.1"})}));
+  Client client(world);
+  client.send(on_demand_request());
+  client.take();
+  for (int i = 0; i < 2; ++i) {
+    client.send(subscribe({"/10.0.0.1", "/10.0.0.9"}));
+    auto answer = client.take_one();
+    CHECK(sent(answer) == Names{uid("ns", "a")});
+    CHECK(removed(answer) == Names{"/10.0.0.9"});
+  }
+}
+
+TEST_CASE("on demand: a reconnect that names addresses costs what it does not hold", "[apis19]") {
+  World world;
+  auto far = pod("ns", "a", {"10.0.0.1"});
+  world.publish(compiled({far, pod("ns", "b", {"10.0.0.2"})}));
+  Client client(world);
+  auto request = on_demand_request();
+  auto& held = *request.mutable_initial_resource_versions();
+  held[uid("ns", "a")] = world.ads.snapshot()->addresses.at(uid("ns", "a"))->version;
+  held["/10.0.0.1"] = "";
+  SECTION("all of it is held") {
+    client.send(request);
+    auto answer = client.take_one();
+    CHECK(sent(answer).empty());
+    CHECK(removed(answer).empty());
+    world.publish(compiled({pod("ns", "a", {"10.0.0.5"}), pod("ns", "c", {"10.0.0.1"})}));
+    CHECK(sent(client.take_one()) == Names{uid("ns", "a"), uid("ns", "c")});
+  }
+  SECTION("one is not, one is nobody's") {
+    held["/10.0.0.2"] = "";
+    held["/10.0.0.3"] = "";
+    client.send(request);
+    auto answer = client.take_one();
+    CHECK(sent(answer) == Names{uid("ns", "b")});
+    CHECK(removed(answer) == Names{"/10.0.0.3"});
+  }
+  SECTION("one has no version") {
+    held[uid("ns", "a")] = "";
+    client.send(request);
+    CHECK(sent(client.take_one()) == Names{uid("ns", "a")});
+  }
+}
+
+TEST_CASE("names are bounded", "[apis20]") {
+  World world;
+  Client client(world);
+  bool on_demand = GENERATE(false, true);
+  client.send(on_demand ? on_demand_request() : first_request(kAddressType));
+  client.take();
+  auto code_after = [&](pbd::DeltaDiscoveryRequest request) {
+    client.send(request);
+    for (int i = 0; i < 100 && !client.ended; ++i) world.loop.run_for(100ms);
+    REQUIRE(client.ended);
+    return client.stream->status().code;
+  };
+  SECTION("their number") {
+    std::vector<std::string> names;
+    for (int i = 0; i <= 200'000; ++i) names.push_back("/" + std::to_string(i));
+    CHECK(code_after(subscribe(std::move(names))) == conn::GrpcCode::kResourceExhausted);
+  }
+  SECTION("their length") {
+    CHECK(code_after(subscribe({std::string(1025, 'x')})) == conn::GrpcCode::kInvalidArgument);
+  }
+  CHECK(world.ads.clients().empty());
 }
 
 TEST_CASE("policies go alone, and before the workloads that name them", "[apis21]") {
