@@ -75,11 +75,6 @@ std::string_view reason_phrase(int status) {
   }
 }
 
-bool is_clean_value(std::string_view value) {
-  return std::all_of(value.begin(), value.end(),
-                     [](char c) { return is_value_byte(static_cast<unsigned char>(c)); });
-}
-
 // What the fields say about the body and the connection; the rest goes out.
 struct Fields {
   std::string lines;
@@ -100,7 +95,7 @@ Result<Fields> encode_fields(const Headers& headers) {
     // Framing and the connection are this hop's own business.
     if (is_hop_by_hop(name) || name == "te" || name == "host") continue;
     if (!is_token(name)) return fail(Code::kInvalid, "a header name that is no token: " + name);
-    if (!is_clean_value(value)) return fail(Code::kInvalid, "a control byte in the value of header " + name);
+    if (!is_value(value)) return fail(Code::kInvalid, "a control byte in the value of header " + name);
     if (name == "content-length") {
       std::optional<uint64_t> length = parse_length(value);
       if (!length || (out.length && *out.length != *length))

@@ -96,7 +96,9 @@ Http1Fault gather(const Http1Lines& lines, Gathered& found) {
   for (const Http1Lines::Field& field : lines.fields()) {
     std::string_view name = lines.name(field);
     std::string_view value = lines.value(field);
-    auto is = [&](std::string_view known) { return equal_ignoring_case(name, known); };
+    auto is = [&](std::string_view known) {
+      return name.size() == known.size() && equal_ignoring_case(name, known);
+    };
     if (is("host")) {
       ++found.hosts;
       found.host = value;
@@ -163,6 +165,14 @@ void append_fields(const Http1Lines& lines, const Gathered& found, bool request,
     }
   }
   if (request && found.te_trailers) out.emplace_back("te", "trailers");
+}
+
+bool starts_with(std::string_view text, std::initializer_list<std::string_view> parts) {
+  for (std::string_view part : parts) {
+    if (!text.starts_with(part)) return false;
+    text.remove_prefix(part.size());
+  }
+  return true;
 }
 
 struct Target {
@@ -269,8 +279,8 @@ Http1Fault read_request_head(const Http1Lines& lines, const Http1Limits& limits,
   if (parser.http_major != 1 || parser.http_minor > 1) return Http1Fault::kVersion;
   std::string method = llhttp_method_name(static_cast<llhttp_method_t>(parser.method));
   // llhttp skips spaces that are too many.
-  if (!lines.block().starts_with(
-          fmt::format("{} {} HTTP/1.{}\r\n", method, reading.target, head.minor_version)))
+  if (!starts_with(lines.block(),
+                   {method, " ", reading.target, " HTTP/1.", head.minor_version == 0 ? "0" : "1", "\r\n"}))
     return Http1Fault::kStartLine;
   Target target;
   if (Http1Fault fault = split_target(method, reading.target, target); fault != Http1Fault::kNone)

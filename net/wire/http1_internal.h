@@ -13,6 +13,7 @@ namespace culvert::wire {
 bool is_token_byte(unsigned char byte);
 // HTAB, SP and everything printable or above 0x7f.
 bool is_value_byte(unsigned char byte);
+bool is_value(std::string_view text);
 bool is_token(std::string_view text);
 bool equal_ignoring_case(std::string_view a, std::string_view b);
 std::string to_lower(std::string_view text);

@@ -61,10 +61,20 @@ std::optional<uint64_t> parse_length(std::string_view digits) {
   if (value > kMost) return std::nullopt;
   return value;
 }
+bool is_value(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return (kClasses[static_cast<unsigned char>(c)] & kValue) != 0; });
+}
 bool is_hop_by_hop(std::string_view lower_name) {
-  static constexpr std::string_view kNames[] = {"connection",        "keep-alive", "proxy-connection",
-                                                "transfer-encoding", "upgrade",    "http2-settings"};
-  return std::find(std::begin(kNames), std::end(kNames), lower_name) != std::end(kNames);
+  // By length first: every field of every message is asked.
+  switch (lower_name.size()) {
+    case 7: return lower_name == "upgrade";
+    case 10: return lower_name == "connection" || lower_name == "keep-alive";
+    case 14: return lower_name == "http2-settings";
+    case 16: return lower_name == "proxy-connection";
+    case 17: return lower_name == "transfer-encoding";
+    default: return false;
+  }
 }
 
 void Http1Lines::clear() {
