@@ -112,7 +112,7 @@ struct RateLimitDecision {
   std::vector<RateLimitNote> notes;
   // For the response, admitted or not: of the most constrained rule that is not in shadow.
   std::vector<std::pair<std::string, std::string>> headers;
-  // To be charged when the response is known: the value of its header `cost_header`.
+  // For charge_later when the response is known: the value of its header `cost_header` is the cost.
   struct Later {
     RateLimiterRef limiter;
     std::string key;
@@ -141,7 +141,8 @@ class RateLimitRules {
   std::vector<std::vector<RateLimiterRef>> limiters_;  // by policy and rule
 };
 
-// Charges what a response says it has cost; a header that is absent or no number costs 1.
+// Charges what a response says it has cost beyond the 1 that has been charged; a header that is absent or no
+// number says 1.
 void charge_later(const std::vector<RateLimitDecision::Later>& later, HeaderSpan response,
                   base::TimePoint now);
 
