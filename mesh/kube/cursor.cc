@@ -4,7 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
+#include <utility>
+
+#include "mesh/kube/tree_check.h"
 
 namespace culvert::kube {
 
@@ -105,11 +109,94 @@ Labels Cursor::labels() const {
   return out;
 }
 
+namespace {
+
+// Changes of one letter (another, one more, one less, two swapped) from one to the other, capitals ignored.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  auto same = [](char x, char y) {
+    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+  };
+  std::vector<size_t> before, last, row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    before = std::exchange(last, row);
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (same(a[i - 1], b[j - 1]) ? 0 : 1)});
+      if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1])) {
+        row[j] = std::min(row[j], before[j - 2] + 1);
+      }
+    }
+  }
+  return row[b.size()];
+}
+
+// The known field that was probably meant, or empty.
+std::string_view nearest(std::string_view key, std::initializer_list<std::string_view> known) {
+  constexpr size_t kFieldBytesMax = 64;  // longer than any field; the table stays small
+  if (key.size() > kFieldBytesMax) return {};
+  std::string_view best;
+  size_t best_distance = 0;
+  for (std::string_view name : known) {
+    size_t distance = edit_distance(key, name);
+    if (distance > std::max<size_t>(2, name.size() / 3) || distance >= std::max(key.size(), name.size()))
+      continue;
+    if (best.empty() || distance < best_distance) {
+      best = name;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
 void Cursor::only(std::initializer_list<std::string_view> known) const {
   for (const auto& [key, value] : fields()) {
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      value.fail(fmt::format("unknown field; known here: {}", fmt::join(known, ", ")));
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    std::string_view meant = nearest(key, known);
+    value.fail(fmt::format("unknown field; {}known here: {}",
+                           meant.empty() ? std::string() : fmt::format("did you mean \"{}\"? ", meant),
+                           fmt::join(known, ", ")));
+  }
+}
+
+void Cursor::note(const std::string& message) const {
+  if (log_->notes.size() >= CursorLog::kNotesMax) return;
+  log_->notes.push_back({line(), path_.empty() ? message : path_ + ": " + message});
+}
+
+void Cursor::read_inside(const std::function<void(const Cursor& root)>& each) const {
+  constexpr YamlLimits kLimits{.depth_max = 64, .values_max = 20'000};
+  if (absent()) return;
+  std::string inside = text();
+  CursorLog log{log_->file, log_->object, {}};
+  // A block of several lines begins below its key; a text of one line stands beside it.
+  bool block = inside.find('\n') != std::string::npos;
+  log.line_offset = log_->line_offset + (value_->line - 1) + (block ? 1 : 0);
+  auto refuse = [&](int line, const std::string& why) {
+    log.problems.push_back({{log.file, log.line_offset + std::max(line, 1)}, log.object, path_ + ": " + why});
+  };
+  size_t documents = 0;
+  std::optional<YamlError> broken = read_yaml(inside, kLimits, [&](const YamlValue& root) {
+    TreeCheck check(kLimits.values_max);
+    if (++documents > 1) {
+      refuse(root.line, "must be one document");
+    } else if (!check.walk(root, kLimits.depth_max)) {
+      refuse(root.line, "is nested too deeply or expands too far");
+    } else if (check.fault()) {
+      refuse(check.fault()->line, check.fault()->message);
+    } else {
+      each(Cursor(&root, path_, log));
     }
+    return log.problems.empty();
+  });
+  if (broken) refuse(broken->line, "not YAML: " + broken->message);
+  for (Problem& problem : log.problems) {
+    if (log_->problems.size() < CursorLog::kProblemsMax) log_->problems.push_back(std::move(problem));
+  }
+  for (Note& note : log.notes) {
+    if (log_->notes.size() < CursorLog::kNotesMax) log_->notes.push_back(std::move(note));
   }
 }
 

@@ -3,6 +3,7 @@
 // field. Private to mesh/kube.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,9 +15,12 @@ namespace culvert::kube {
 
 struct CursorLog {
   static constexpr size_t kProblemsMax = 20;  // of one object; nobody reads more at once
+  static constexpr size_t kNotesMax = 20;
   std::string file;
   std::string object;
   std::vector<Problem> problems;
+  std::vector<Note> notes = {};
+  int line_offset = 0;  // of a text inside a text
 };
 
 class Cursor {
@@ -30,7 +34,7 @@ class Cursor {
   bool is_scalar() const { return value_ && value_->kind == YamlValue::Kind::kScalar; }
   bool is_list() const { return value_ && value_->kind == YamlValue::Kind::kList; }
   bool is_map() const { return value_ && value_->kind == YamlValue::Kind::kMap; }
-  int line() const { return value_ ? value_->line : around_; }
+  int line() const { return value_ ? value_->line + log_->line_offset : around_; }
   const std::string& path() const { return path_; }
 
   Cursor at(const std::string& key) const;
@@ -46,6 +50,10 @@ class Cursor {
   // Every key of this map must be one of `known`; others are errors (a misspelt rule must not be lost).
   void only(std::initializer_list<std::string_view> known) const;
   void fail(const std::string& message) const;
+  // What was taken although it is not as the API has it.
+  void note(const std::string& message) const;
+  // Reads the text of this value as YAML of its own; lines go on counting. Not called if that is no good.
+  void read_inside(const std::function<void(const Cursor& root)>& each) const;
 
  private:
   const YamlValue* value_;

@@ -457,7 +457,8 @@ TEST_CASE("an error names file, line and field, and there is no half object") {
       {kPolicy + "spec:\n  action: DENNY\n",
        {"5: spec.action: \"DENNY\" must be ALLOW, DENY, AUDIT or CUSTOM"}},
       {kPolicy + "spec:\n  rule: []\n",
-       {"5: spec.rule: unknown field; known here: selector, targetRef, targetRefs, action, rules, provider"}},
+       {"5: spec.rule: unknown field; did you mean \"rules\"? known here: selector, targetRef, targetRefs, "
+        "action, rules, provider"}},
       {kPolicy + "spec:\n  rules:\n  - from:\n    - source:\n        principals:\n        - null\n",
        {"9: spec.rules[0].from[0].source.principals[0]: is empty"}},
       {kPolicy + "spec:\n  rules:\n  - when:\n    - key: a\n",
