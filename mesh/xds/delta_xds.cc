@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "mesh/xds/from_proto.h"
+#include "mesh/xds/waypoint_proto.h"
 #include "proto/discovery.pb.h"
 
 namespace culvert::xds {
@@ -36,9 +37,28 @@ std::string make_reply(const pbd::DeltaDiscoveryResponse& response,
   return reply.SerializeAsString();
 }
 
+template <class T>
+base::Result<> keep(base::Result<T> decoded, std::vector<T>& into) {
+  if (!decoded) return base::fail(std::move(decoded).error());
+  into.push_back(std::move(*decoded));
+  return {};
+}
+
+base::Result<> decode_waypoint_resource(base::ByteView bytes, const std::string& name,
+                                        std::string_view type_url, model::WaypointUpdate& update) {
+  if (type_url == kWaypointServiceType) return keep(decode_waypoint_service(bytes, name), update.services);
+  if (type_url == kBackendType) return keep(decode_backend(bytes, name), update.backends);
+  if (type_url == kWorkloadLabelsType) return keep(decode_workload_labels(bytes, name), update.labels);
+  auto settings = decode_waypoint_settings(bytes, name);
+  if (!settings) return base::fail(std::move(settings).error());
+  update.settings = std::move(*settings);
+  return {};
+}
+
 // One resource into the update, or why not.
 base::Result<> decode_resource(const pbd::Resource& resource, std::string_view type_url,
-                               model::MeshUpdate& update, model::NamePool& names) {
+                               DeltaXds::Outcome& outcome, model::NamePool& names) {
+  model::MeshUpdate& update = outcome.update;
   const auto& any = resource.resource();
   if (any.type_url() != type_url) {
     return base::fail(base::Code::kInvalid,
@@ -55,49 +75,78 @@ base::Result<> decode_resource(const pbd::Resource& resource, std::string_view t
     }
     return {};
   }
-  auto policy = decode_authorization(bytes, resource.name(), names);
-  if (!policy) return base::fail(std::move(policy).error());
-  update.policies.push_back(*std::move(policy));
-  return {};
+  if (type_url == kAuthorizationType) {
+    return keep(decode_authorization(bytes, resource.name(), names), update.policies);
+  }
+  return decode_waypoint_resource(bytes, resource.name(), type_url, outcome.waypoint);
+}
+
+// Where the names go that the server has taken back. Settings are never without a value: a removed one is
+// kept, as the rest of what we hold is when the server goes.
+std::vector<std::string>* removed_names(DeltaXds::Outcome& outcome) {
+  if (outcome.type_url == kAddressType) return &outcome.update.removed_addresses;
+  if (outcome.type_url == kAuthorizationType) return &outcome.update.removed_policies;
+  if (outcome.type_url == kWaypointServiceType) return &outcome.waypoint.removed_services;
+  if (outcome.type_url == kBackendType) return &outcome.waypoint.removed_backends;
+  if (outcome.type_url == kWorkloadLabelsType) return &outcome.waypoint.removed_labels;
+  return nullptr;
+}
+
+std::string node_id(std::string_view role, std::string_view ip, std::string_view pod, std::string_view ns) {
+  std::string id(role);
+  id.append("~").append(ip.empty() ? "1.1.1.1" : ip).append("~").append(pod).append(".").append(ns);
+  id.append("~").append(ns).append(".svc.cluster.local");
+  return id;
 }
 
 }  // namespace
 
 std::string ztunnel_node_id(std::string_view ip, std::string_view pod, std::string_view ns) {
-  std::string id = "ztunnel~";
-  id.append(ip.empty() ? "1.1.1.1" : ip).append("~").append(pod).append(".").append(ns);
-  id.append("~").append(ns).append(".svc.cluster.local");
-  return id;
+  return node_id("ztunnel", ip, pod, ns);
+}
+std::string waypoint_node_id(std::string_view ip, std::string_view pod, std::string_view ns) {
+  return node_id("waypoint", ip, pod, ns);
 }
 
 DeltaXds::DeltaXds(DeltaXdsOptions options) : options_(std::move(options)) {
-  // A type is expected if the first request asks for all of it.
-  if (!options_.on_demand) pending_types_.emplace(kAddressType);
-  pending_types_.emplace(kAuthorizationType);
+  std::vector<std::string_view> urls{kAddressType};
+  if (options_.types == TypeSet::kWaypoint) {
+    urls.insert(urls.end(), {kBackendType, kWorkloadLabelsType, kWaypointSettingsType, kWaypointServiceType});
+  } else {
+    urls.push_back(kAuthorizationType);
+  }
+  for (std::string_view url : urls) {
+    types_.emplace_back().url = url;
+    // A type is expected if the first request asks for all of it.
+    if (url != kAddressType || !options_.on_demand) pending_types_.emplace(url);
+  }
 }
 
 DeltaXds::TypeState* DeltaXds::state_of(std::string_view type_url) {
-  if (type_url == kAddressType) return &addresses_;
-  if (type_url == kAuthorizationType) return &policies_;
+  for (TypeState& state : types_) {
+    if (state.url == type_url) return &state;
+  }
   return nullptr;
 }
 
 size_t DeltaXds::held(std::string_view type_url) const {
-  if (type_url == kAddressType) return addresses_.versions.size();
-  return type_url == kAuthorizationType ? policies_.versions.size() : 0;
+  for (const TypeState& state : types_) {
+    if (state.url == type_url) return state.versions.size();
+  }
+  return 0;
 }
 
 std::vector<std::string> DeltaXds::start_stream() {
   metadata_errors_.clear();
-  std::vector<std::string> requests{first_request(kAddressType, addresses_),
-                                    first_request(kAuthorizationType, policies_)};
+  std::vector<std::string> requests;
+  for (TypeState& state : types_) requests.push_back(first_request(state));
   without_versions_ = false;
   return requests;
 }
 
-std::string DeltaXds::first_request(std::string_view type_url, TypeState& state) {
+std::string DeltaXds::first_request(TypeState& state) {
   pbd::DeltaDiscoveryRequest request;
-  request.set_type_url(std::string(type_url));
+  request.set_type_url(std::string(state.url));
   auto& node = *request.mutable_node();
   node.set_id(options_.node.id);
   auto& fields = *node.mutable_metadata()->mutable_fields();
@@ -114,7 +163,7 @@ std::string DeltaXds::first_request(std::string_view type_url, TypeState& state)
     }
     fields[entry.key] = std::move(value);
   }
-  bool wildcard = !(options_.on_demand && type_url == kAddressType);
+  bool wildcard = !(options_.on_demand && state.url == kAddressType);
   if (!wildcard) {
     // Adds and drops the wildcard in one message: the stream is open and asks for nothing yet.
     request.add_resource_names_subscribe("*");
@@ -154,12 +203,12 @@ base::Result<DeltaXds::Outcome> DeltaXds::on_response(base::ByteView message, mo
     ++rejected_total_;
     return outcome;
   }
-  outcome.type_url = state == &addresses_ ? kAddressType : kAuthorizationType;
+  outcome.type_url = state->url;
 
   for (const auto& resource : response.resources()) {
     // Named, therefore not gone, even if we cannot read it: the version we hold stays in use.
     if (state->sweeping) state->sweep.erase(resource.name());
-    if (auto decoded = decode_resource(resource, outcome.type_url, outcome.update, names); !decoded) {
+    if (auto decoded = decode_resource(resource, outcome.type_url, outcome, names); !decoded) {
       outcome.rejected.push_back({resource.name(), decoded.error().message()});
       continue;
     }
@@ -168,16 +217,16 @@ base::Result<DeltaXds::Outcome> DeltaXds::on_response(base::ByteView message, mo
     outcome.answered.push_back(resource.name());
     for (const auto& alias : resource.aliases()) outcome.answered.push_back(alias);
   }
-  auto& removed = state == &addresses_ ? outcome.update.removed_addresses : outcome.update.removed_policies;
+  std::vector<std::string>* removed = removed_names(outcome);
   for (const auto& name : response.removed_resources()) {
     if (state->versions.erase(name) > 0) ++outcome.removed;
     outcome.answered.push_back(name);
-    removed.push_back(name);
+    if (removed) removed->push_back(name);
   }
   if (state->sweeping) {
     for (const auto& name : state->sweep) {
       if (state->versions.erase(name) > 0) ++outcome.removed;
-      removed.push_back(name);
+      if (removed) removed->push_back(name);
     }
     state->sweep.clear();
     state->sweeping = false;

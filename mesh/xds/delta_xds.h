@@ -4,7 +4,7 @@
 //
 // | event           | what happens |
 // |-----------------|--------------|
-// | start_stream    | one request per type, Address then Authorization, with what we still hold |
+// | start_stream    | one request per type, Address first, with what we still hold |
 // | on_response     | good resources become an update, bad ones a reject; one reply per response |
 // | applied         | (the driver has applied the update) waiters wake, the type counts as received |
 // | stream_ended    | what we hold is kept; how long to wait before the next stream |
@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "mesh/model/store.h"
+#include "mesh/model/waypoint.h"
 #include "net/base/bytes.h"
 #include "net/base/duration.h"
 #include "net/base/result.h"
@@ -45,9 +46,18 @@ struct NodeInfo {
 
 // "ztunnel~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local"; an empty ip becomes 1.1.1.1.
 std::string ztunnel_node_id(std::string_view ip, std::string_view pod, std::string_view ns);
+// The same of a waypoint.
+std::string waypoint_node_id(std::string_view ip, std::string_view pod, std::string_view ns);
+
+// What a program asks for.
+enum class TypeSet : unsigned char {
+  kNodeProxy,  // Address, Authorization
+  kWaypoint,   // Address, and the resources of mesh/xds/waypoint_proto.h
+};
 
 struct DeltaXdsOptions {
   NodeInfo node;
+  TypeSet types = TypeSet::kNodeProxy;
   // Addresses only on request instead of the whole mesh (XDS_ON_DEMAND).
   bool on_demand = false;
   // A first request above this goes out without versions, and the full answer replaces what we hold
@@ -72,9 +82,10 @@ class DeltaXds {
   const std::vector<std::string>& metadata_errors() const { return metadata_errors_; }
 
   struct Outcome {
-    std::string_view type_url;  // kAddressType, kAuthorizationType, or empty: a type we never asked for
-    model::MeshUpdate update;   // apply it, then call applied()
-    std::string reply;          // serialized acknowledgement or reject; send it in order of arrival
+    std::string_view type_url;  // one of those asked for, or empty: a type we never asked for
+    model::MeshUpdate update;   // apply both, then call applied()
+    model::WaypointUpdate waypoint;
+    std::string reply;  // serialized acknowledgement or reject; send it in order of arrival
     std::vector<RejectedResource> rejected;
     size_t accepted = 0;
     size_t removed = 0;
@@ -84,7 +95,7 @@ class DeltaXds {
   base::Result<Outcome> on_response(base::ByteView message, model::NamePool& names);
   void applied(const Outcome& outcome);
 
-  // Both types have been received and applied once in the life of this process (partially accepted counts).
+  // Every type has been received and applied once in the life of this process (partially accepted counts).
   bool ready() const { return pending_types_.empty(); }
   std::vector<std::string> pending_types() const { return {pending_types_.begin(), pending_types_.end()}; }
 
@@ -103,16 +114,16 @@ class DeltaXds {
 
  private:
   struct TypeState {
+    std::string_view url;
     std::unordered_map<std::string, std::string> versions;  // what we hold: name to version
     std::unordered_set<std::string> sweep;                  // held before a request without versions
     bool sweeping = false;                                  // the next response is the full truth
   };
   TypeState* state_of(std::string_view type_url);
-  std::string first_request(std::string_view type_url, TypeState& state);
+  std::string first_request(TypeState& state);
 
   DeltaXdsOptions options_;
-  TypeState addresses_;
-  TypeState policies_;
+  std::vector<TypeState> types_;  // in the order they are asked for
   std::set<std::string> pending_types_;
   std::vector<std::string> metadata_errors_;
   std::map<std::string, uint64_t, std::less<>> demanded_;  // key to last use

@@ -253,6 +253,7 @@ base::Result<> XdsClient::Impl::take_response(Session& session, const std::strin
        base::Field::number("bytes", message.size())});
   std::string reply = std::move(outcome->reply);
   apply_(std::move(outcome->update));
+  if (options_.apply_waypoint) options_.apply_waypoint(std::move(outcome->waypoint));
   machine_.applied(*outcome);
   wake_waiters(outcome->answered);
   if (!session.outbox.try_push(std::move(reply))) {

@@ -39,6 +39,8 @@ struct XdsClientOptions {
   std::string cluster_id = "Kubernetes";
   std::vector<std::pair<std::string, std::string>> headers;  // XDS_HEADER_*; names in lower case
   DeltaXdsOptions delta;
+  // Takes what is a waypoint's, after Apply has taken the rest of the same response; null on a node proxy.
+  std::function<void(model::WaypointUpdate)> apply_waypoint;
 
   size_t message_bytes_max = 200 * 1024 * 1024;
   base::Duration connect_timeout = std::chrono::seconds(5);  // TCP
@@ -53,7 +55,7 @@ class XdsClient {
  public:
   // Applies one update to the store; called on the control loop, before the response is acknowledged.
   using Apply = std::function<void(model::MeshUpdate)>;
-  // Called once, when both types have been applied for the first time.
+  // Called once, when every type has been applied for the first time.
   using Ready = std::function<void()>;
 
   XdsClient(async::Loop& loop, io::Network& network, base::Log& log, base::Rng rng, model::NamePool& names,
