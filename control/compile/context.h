@@ -31,6 +31,48 @@ struct ServiceSource {
   std::shared_ptr<const kube::Service> service;
   std::shared_ptr<const kube::ServiceEntry> entry;  // exactly one of the two
   std::string hostname;
+  // Of workloads; null: it selects none.
+  const kube::Labels* selector() const {
+    if (service) return &service->selector;
+    return entry->workload_selector ? &*entry->workload_selector : nullptr;
+  }
+};
+
+inline const std::string* label(const kube::Labels& labels, const std::string& key) {
+  auto found = labels.find(key);
+  return found == labels.end() ? nullptr : &found->second;
+}
+// Every entry of `selector` is in `labels`.
+inline bool selects(const kube::Labels& selector, const kube::Labels& labels) {
+  for (const auto& [key, value] : selector) {
+    const std::string* have = label(labels, key);
+    if (!have || *have != value) return false;
+  }
+  return true;
+}
+
+// Objects by a selector that is not empty, so that a workload is held only against those that may select it.
+template <class T>
+class SelectorIndex {
+ public:
+  void add(const kube::Labels& selector, T* object) {
+    if (selector.empty()) return;
+    const auto& [key, value] = *selector.begin();
+    by_label_[key][value].push_back(object);
+  }
+  // Those whose first label is among `labels`; the caller looks at the whole selector.
+  template <class Call>
+  void each_candidate(const kube::Labels& labels, Call call) const {
+    for (const auto& [key, by_value] : by_label_) {
+      const std::string* value = label(labels, key);
+      auto found = value ? by_value.find(*value) : by_value.end();
+      if (found == by_value.end()) continue;
+      for (T* object : found->second) call(*object);
+    }
+  }
+
+ private:
+  std::map<std::string, std::map<std::string, std::vector<T*>>> by_label_;
 };
 
 struct Context {
@@ -41,10 +83,10 @@ struct Context {
   std::string network;
   std::map<std::string, Waypoint> waypoints;     // by "ns/name"
   std::map<std::string, ServiceSource> sources;  // by service key
-  std::map<std::string, std::vector<const ServiceSource*>> sources_by_ns;
+  std::map<std::string, SelectorIndex<const ServiceSource>> sources_by_ns;
   // Policies that are sent and select workloads, and all PeerAuthentications, by namespace: a workload is
   // held against those of its own namespace and of the root namespace only.
-  std::map<std::string, std::vector<const kube::AuthorizationPolicy*>> selector_policies;
+  std::map<std::string, SelectorIndex<const kube::AuthorizationPolicy>> selector_policies;
   std::map<std::string, std::vector<const kube::PeerAuthentication*>> peer_authentications;
 
   void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind,
@@ -74,18 +116,6 @@ std::vector<std::string> peer_authentication_policies(const Context& context, co
 // workloads.cc
 void compile_workloads(Context& context);
 
-inline const std::string* label(const kube::Labels& labels, const std::string& key) {
-  auto found = labels.find(key);
-  return found == labels.end() ? nullptr : &found->second;
-}
-// Every entry of `selector` is in `labels`.
-inline bool selects(const kube::Labels& selector, const kube::Labels& labels) {
-  for (const auto& [key, value] : selector) {
-    const std::string* have = label(labels, key);
-    if (!have || *have != value) return false;
-  }
-  return true;
-}
 // Oldest first; ties by namespace, then name, so that replicas agree.
 bool older(const kube::Meta& a, const kube::Meta& b);
 

@@ -267,7 +267,7 @@ void compile_policy(Context& context, const AuthorizationPolicy& policy) {
                  "written. Bind "
                  "the policy to a waypoint with targetRefs");
   }
-  if (!everything) context.selector_policies[policy.meta.ns].push_back(&policy);
+  if (!everything) context.selector_policies[policy.meta.ns].add(*policy.selector, &policy);
   std::string key = out.key();
   context.out.policies[key] = std::make_shared<const model::Policy>(std::move(out));
 }
@@ -284,9 +284,9 @@ std::vector<std::string> selected_policies(const Context& context, const std::st
   auto add_from = [&](const std::string& policy_ns) {
     auto found = context.selector_policies.find(policy_ns);
     if (found == context.selector_policies.end()) return;
-    for (const kube::AuthorizationPolicy* policy : found->second) {
-      if (selects(*policy->selector, labels)) names.push_back(policy->meta.key());
-    }
+    found->second.each_candidate(labels, [&](const kube::AuthorizationPolicy& policy) {
+      if (selects(*policy.selector, labels)) names.push_back(policy.meta.key());
+    });
   };
   add_from(ns);
   if (ns != context.options.root_namespace) add_from(context.options.root_namespace);

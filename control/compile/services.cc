@@ -86,7 +86,8 @@ void add_waypoint(Context& context, const kube::Meta& meta, std::string_view kin
 void publish(Context& context, ServiceSource source, model::Service service) {
   std::string key = service.key().to_string();
   auto& kept = context.sources[key] = std::move(source);
-  context.sources_by_ns[service.ns.str()].push_back(&kept);
+  if (const kube::Labels* selector = kept.selector())
+    context.sources_by_ns[service.ns.str()].add(*selector, &kept);
   context.out.services[key] = std::make_shared<const model::Service>(std::move(service));
 }
 

@@ -162,20 +162,14 @@ void add_member(model::Workload& out, const std::string& ns, const std::string& 
   out.services.insert(at, std::move(membership));
 }
 
-bool selected(const ServiceSource& source, const kube::Labels& labels) {
-  if (source.service) return !source.service->selector.empty() && selects(source.service->selector, labels);
-  return source.entry->workload_selector && !source.entry->workload_selector->empty() &&
-         selects(*source.entry->workload_selector, labels);
-}
-
 template <class Ports>
 void add_selected(const Context& context, const std::string& ns, const kube::Labels& labels,
                   model::Workload& out, Ports ports) {
   auto sources = context.sources_by_ns.find(ns);
   if (sources == context.sources_by_ns.end()) return;
-  for (const ServiceSource* source : sources->second) {
-    if (selected(*source, labels)) add_member(out, ns, source->hostname, ports(*source));
-  }
+  sources->second.each_candidate(labels, [&](const ServiceSource& source) {
+    if (selects(*source.selector(), labels)) add_member(out, ns, source.hostname, ports(source));
+  });
 }
 
 // Pods an EndpointSlice names by targetRef: "ns/pod" to the slices that do.
@@ -247,9 +241,17 @@ model::Locality parse_locality(const std::string& text) {
   return {parts[0], parts[1], parts[2]};
 }
 
+// One that is as it was stays the same object: nothing after this has to look into it again.
 void publish(Context& context, model::Workload out) {
-  std::string uid = out.uid;
-  context.out.workloads.emplace(std::move(uid), std::make_shared<const model::Workload>(std::move(out)));
+  std::shared_ptr<const model::Workload> made;
+  if (context.previous) {
+    auto before = context.previous->workloads.find(out.uid);
+    if (before != context.previous->workloads.end() && *before->second == out) made = before->second;
+  }
+  if (!made) made = std::make_shared<const model::Workload>(std::move(out));
+  // Sources come in the order of their names, so the end is nearly always the place.
+  auto& workloads = context.out.workloads;
+  workloads.try_emplace(workloads.end(), made->uid, made);
 }
 
 void compile_pod(Context& context, const kube::Pod& pod, const SliceIndex& slices) {

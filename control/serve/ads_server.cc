@@ -295,10 +295,10 @@ std::vector<std::string> AdsServer::Stream::resolve(const std::string& name) con
   const Snapshot& snapshot = *server_.snapshot_;
   std::vector<std::string> found;
   if (snapshot.addresses.contains(name) || snapshot.authorizations.contains(name)) found.push_back(name);
-  auto [first, last] = snapshot.address_by_alias.equal_range(name);
+  auto [first, last] = snapshot.lookup().address_by_alias.equal_range(name);
   for (auto it = first; it != last; ++it) found.push_back(it->second);
   for (size_t i = 0, direct = found.size(); i < direct; ++i) {
-    auto [begin, end] = snapshot.workloads_of_service.equal_range(found[i]);
+    auto [begin, end] = snapshot.lookup().workloads_of_service.equal_range(found[i]);
     for (auto it = begin; it != end; ++it) found.push_back(it->second);
   }
   return found;
@@ -308,9 +308,10 @@ std::vector<std::string> AdsServer::Stream::resolve(const std::string& name) con
 // more; it is subscribed to everything already.
 void AdsServer::Stream::demand(Subscription& wanted, const std::string& name) {
   wanted.must_answer = true;
-  wanted.dirty.insert(name);
+  std::vector<std::string> behind = resolve(name);
+  if (behind.empty()) wanted.dirty.insert(name);
   if (!wanted.wildcard) wanted.names.insert(name);
-  for (std::string& resource : resolve(name)) {
+  for (std::string& resource : behind) {
     wanted.dirty.insert(resource);
     if (!wanted.wildcard) wanted.names.insert(std::move(resource));
   }
@@ -354,8 +355,10 @@ std::string AdsServer::Stream::respond(std::string_view type, Subscription& want
   for (const std::string& name : names) {
     auto found = table.find(name);
     if (found == table.end()) {
-      // An alias that was answered under its resource's own name is not gone.
-      if (snapshot.address_by_alias.contains(name) && type == kAddressType) continue;
+      // An address that is answered under its resource's own name is not gone. A wildcard stream knows
+      // nothing by address.
+      if (!wanted.wildcard && type == kAddressType && snapshot.lookup().address_by_alias.contains(name))
+        continue;
       response.add_removed_resources(name);
       continue;
     }

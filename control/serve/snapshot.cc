@@ -26,16 +26,6 @@ ResourceRef make_resource(std::string value, std::vector<std::string> aliases) {
   return resource;
 }
 
-// The resource of an object that is as it was, or null.
-template <class T>
-ResourceRef unchanged(const std::map<std::string, std::shared_ptr<const T>>& before,
-                      const ResourceTable& encoded, const std::string& name, const T& now) {
-  auto old = before.find(name);
-  if (old == before.end() || !(old->second.get() == &now || *old->second == now)) return nullptr;
-  auto resource = encoded.find(name);
-  return resource == encoded.end() ? nullptr : resource->second;
-}
-
 std::vector<std::string> aliases_of(const model::Workload& workload) {
   std::vector<std::string> out;
   for (const base::IpAddr& ip : workload.addresses) {
@@ -55,31 +45,70 @@ std::vector<std::string> aliases_of(const model::Service& service) {
 
 }  // namespace
 
+namespace {
+
+// Finds names that are asked for in ascending order, in one walk over a table.
+template <class Table>
+class Walk {
+ public:
+  explicit Walk(const Table& table) : at_(table.begin()), end_(table.end()) {}
+  // Null: there is none.
+  const typename Table::mapped_type* find(const std::string& name) {
+    while (at_ != end_ && at_->first < name) ++at_;
+    return at_ != end_ && at_->first == name ? &at_->second : nullptr;
+  }
+
+ private:
+  typename Table::const_iterator at_, end_;
+};
+
+// Encodes `now` into `out`. `before` and `encoded` are of the snapshot in force: what is as it was is taken
+// over.
+template <class T, class Encode>
+void encode_all(const std::map<std::string, std::shared_ptr<const T>>& now,
+                const std::map<std::string, std::shared_ptr<const T>>& before, const ResourceTable& encoded,
+                ResourceTable& out, Encode encode) {
+  Walk objects(before);
+  Walk resources(encoded);
+  for (const auto& [name, object] : now) {
+    const std::shared_ptr<const T>* old = objects.find(name);
+    const ResourceRef* kept = resources.find(name);
+    bool same = old && kept && (*old == object || **old == *object);
+    out.insert_or_assign(out.end(), name, same ? *kept : encode(*object));
+  }
+}
+
+}  // namespace
+
 SnapshotRef make_snapshot(Compiled compiled, const SnapshotRef& previous) {
   static const Snapshot nothing;
   const Snapshot& before = previous ? *previous : nothing;
   auto out = std::make_shared<Snapshot>();
   out->number = before.number + 1;
-  for (const auto& [name, workload] : compiled.workloads) {
-    ResourceRef kept = unchanged(before.compiled.workloads, before.addresses, name, *workload);
-    out->addresses[name] = kept ? kept : make_resource(xds::encode_address(*workload), aliases_of(*workload));
-    for (const model::Membership& member : workload->services) {
-      out->workloads_of_service.emplace(member.service.to_string(), name);
-    }
-  }
-  for (const auto& [name, service] : compiled.services) {
-    ResourceRef kept = unchanged(before.compiled.services, before.addresses, name, *service);
-    out->addresses[name] = kept ? kept : make_resource(xds::encode_address(*service), aliases_of(*service));
-  }
-  for (const auto& [name, policy] : compiled.policies) {
-    ResourceRef kept = unchanged(before.compiled.policies, before.authorizations, name, *policy);
-    out->authorizations[name] = kept ? kept : make_resource(xds::encode_authorization(*policy), {});
-  }
-  for (const auto& [name, resource] : out->addresses) {
-    for (const std::string& alias : resource->aliases) out->address_by_alias.emplace(alias, name);
-  }
+  auto address = [](const auto& object) {
+    return make_resource(xds::encode_address(object), aliases_of(object));
+  };
+  encode_all(compiled.workloads, before.compiled.workloads, before.addresses, out->addresses, address);
+  encode_all(compiled.services, before.compiled.services, before.addresses, out->addresses, address);
+  encode_all(
+      compiled.policies, before.compiled.policies, before.authorizations, out->authorizations,
+      [](const model::Policy& policy) { return make_resource(xds::encode_authorization(policy), {}); });
   out->compiled = std::move(compiled);
   return out;
+}
+
+const Snapshot::Lookup& Snapshot::lookup() const {
+  if (lookup_) return *lookup_;
+  lookup_.emplace();
+  for (const auto& [name, workload] : compiled.workloads) {
+    for (const model::Membership& member : workload->services) {
+      lookup_->workloads_of_service.emplace(member.service.to_string(), name);
+    }
+  }
+  for (const auto& [name, resource] : addresses) {
+    for (const std::string& alias : resource->aliases) lookup_->address_by_alias.emplace(alias, name);
+  }
+  return *lookup_;
 }
 
 std::set<std::string> changed_names(const ResourceTable& before, const ResourceTable& after) {

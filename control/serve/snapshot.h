@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,13 +32,19 @@ struct Snapshot {
   Compiled compiled;
   ResourceTable addresses;
   ResourceTable authorizations;
-  // On demand: a workload or service by address, and the workloads behind a service.
-  std::multimap<std::string, std::string> address_by_alias;      // "network/ip" to resource name
-  std::multimap<std::string, std::string> workloads_of_service;  // "ns/host" to uid
+  // For streams on demand; made when first asked for, since most meshes have none.
+  struct Lookup {
+    std::multimap<std::string, std::string> address_by_alias;      // "network/ip" to resource name
+    std::multimap<std::string, std::string> workloads_of_service;  // "ns/host" to uid
+  };
+  const Lookup& lookup() const;
 
   const ResourceTable& table(std::string_view type) const {
     return type == kAddressType ? addresses : authorizations;
   }
+
+ private:
+  mutable std::optional<Lookup> lookup_;  // control loop only
 };
 using SnapshotRef = std::shared_ptr<const Snapshot>;
 

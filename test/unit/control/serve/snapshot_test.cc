@@ -53,12 +53,12 @@ TEST_CASE("aliases and members find what an on-demand client asks for", "[apis17
   auto snapshot = make_snapshot(compiled({a, pod("ns", "a2", {"10.0.0.1"})},
                                          {service("ns", "web.ns.svc", {"240.0.0.1"}, {{80, 8080}})}),
                                 nullptr);
-  CHECK(snapshot->address_by_alias.count("/10.0.0.1") == 2);
-  CHECK(snapshot->address_by_alias.count("/fd00::1") == 1);
-  REQUIRE(snapshot->address_by_alias.count("/240.0.0.1") == 1);
-  CHECK(snapshot->address_by_alias.find("/240.0.0.1")->second == "ns/web.ns.svc");
-  REQUIRE(snapshot->workloads_of_service.count("ns/web.ns.svc") == 1);
-  CHECK(snapshot->workloads_of_service.find("ns/web.ns.svc")->second == uid("ns", "a"));
+  CHECK(snapshot->lookup().address_by_alias.count("/10.0.0.1") == 2);
+  CHECK(snapshot->lookup().address_by_alias.count("/fd00::1") == 1);
+  REQUIRE(snapshot->lookup().address_by_alias.count("/240.0.0.1") == 1);
+  CHECK(snapshot->lookup().address_by_alias.find("/240.0.0.1")->second == "ns/web.ns.svc");
+  REQUIRE(snapshot->lookup().workloads_of_service.count("ns/web.ns.svc") == 1);
+  CHECK(snapshot->lookup().workloads_of_service.find("ns/web.ns.svc")->second == uid("ns", "a"));
 }
 
 }  // namespace
