@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exchange: what the phases of one request share (exchange.h). Lives in the coroutine that serves it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "mesh/decide/authorize_http.h"
+#include "mesh/decide/http_request.h"
+#include "mesh/decide/rate_limit.h"
+#include "mesh/jwt/authenticate.h"
+#include "net/async/stop_signal.h"
+#include "net/conn/http_stream.h"
+#include "waypoint/client.h"
+#include "waypoint/record.h"
+#include "waypoint/replies.h"
+#include "waypoint/state.h"
+
+namespace culvert::waypoint {
+
+class Worker;
+
+struct Exchange {
+  Exchange(Worker& owner, ClientRef who, std::unique_ptr<conn::HttpStream> request);
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
+  // Judges by the policies of the addressed service that take part; only with `l7`.
+  decide::HttpVerdict judge(std::function<bool(const model::HttpPolicy&)> applies);
+  // Names our trust domain goes by.
+  std::vector<std::string> trust_domains() const;
+  void edit(const model::HeaderEdits& edits, wire::Headers& headers);
+
+  Worker& worker;
+  ClientRef client;
+  std::unique_ptr<conn::HttpStream> stream;
+  // The mesh as it was when the request came, to its end.
+  MeshStateRef state;
+  model::WaypointServiceRef l7;  // null: addressed to a pod, or no longer bound
+  RequestRecord record;
+  async::StopSignal stop;  // ends waiting for the upstream: the client has gone, the route's time is up
+
+  std::string path;   // normalised
+  std::string query;  // with its '?'
+  bool upgrade = false;
+  decide::HttpRequestFacts facts;  // looks into the above
+  jwt::VerifiedTokenRef token;     // null: none was shown
+
+  const model::HttpRoute* route = nullptr;  // null: the default route
+  const model::RouteMatch* match = nullptr;
+  const model::RouteTarget* target = nullptr;
+  model::RouteTarget default_target;
+  wire::Headers upstream_request;  // what goes upstream: the request after rewrites and edits
+  std::vector<decide::RateLimitDecision::Later> charges;  // due once the response is known
+  std::vector<std::string> response_cookies;
+  wire::Headers response_headers;  // to be added to the answer, whoever gives it
+};
+
+// Makes the facts look at the request as it is now.
+void gather_facts(Exchange& x);
+
+// Phases with files of their own (phases/).
+std::optional<Reply> authenticate(Exchange& x);
+std::optional<Reply> limit(Exchange& x);
+
+}  // namespace culvert::waypoint

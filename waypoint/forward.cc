@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/forward.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "mesh/decide/match_route.h"
+#include "net/async/scope.h"
+#include "waypoint/body.h"
+#include "waypoint/headers.h"
+#include "waypoint/worker.h"
+
+namespace culvert::waypoint {
+
+namespace {
+
+using base::Code;
+using decide::TryOutcome;
+
+// A connection that was given and had gone is replaced this often within one try.
+constexpr int kStaleConnectionsMax = 3;
+
+bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+    auto found = labels.find(entry.first);
+    return found != labels.end() && found->second == entry.second;
+  });
+}
+
+// One try. Its parts end in the reverse order: the upload, the stream, the seats.
+struct Try {
+  explicit Try(async::Loop& loop) : upload(loop) {}
+  std::optional<HostUse> host;
+  std::optional<HttpPool::Lease> lease;
+  std::unique_ptr<conn::HttpStream> stream;
+  async::Scope upload;
+};
+
+// What the upstream gets: the request rewritten and edited, route first, destination after.
+void shape_request(Exchange& x) {
+  x.upstream_request = x.record.request;
+  wire::Headers& headers = x.upstream_request;
+  std::string path = x.path, authority;
+  auto rewrite = [&](const model::Rewrite& rule) {
+    path = decide::edit_path(rule.path, x.match, path);
+    if (authority.empty()) authority = rule.authority;
+  };
+  if (x.route) {
+    rewrite(x.route->rewrite);
+    x.edit(x.route->request, headers);
+  }
+  rewrite(x.target->rewrite);
+  x.edit(x.target->request, headers);
+  if (path != x.path) {
+    x.record.original_path = x.path + x.query;
+    set_header(headers, "x-envoy-original-path", x.record.original_path);
+    set_header(headers, ":path", path + x.query);
+  }
+  if (!authority.empty()) {
+    const std::string* original = header_of(headers, ":authority");
+    if (original) set_header(headers, "x-envoy-original-host", *original);
+    set_header(headers, ":authority", authority);
+  }
+}
+
+class Forwarder {
+ public:
+  Forwarder(Exchange& x, Cluster& cluster)
+      : x_(x),
+        loop_(x.worker.loop()),
+        cluster_(cluster),
+        policy_(cluster.policy()),
+        retries_(x.route && x.route->retries ? *x.route->retries : x.state->l7->settings().default_retries),
+        body_(*x.stream, x.worker.buffer(), !x.upgrade && retries_.attempts > 0),
+        route_timer_([this] { x_.stop.stop(base::Error(Code::kTimeout, "route timeout")); }),
+        idle_timer_([this] { idle_fired(); }),
+        watch_(loop_) {}
+
+  async::Task<std::optional<Reply>> run();
+
+ private:
+  struct Tried {
+    TryOutcome outcome;
+    wire::Headers response;      // without failure
+    std::optional<Reply> reply;  // what a failure is answered with, if it is the last
+  };
+
+  static async::Task<void> watch_client(Exchange& x);
+  static async::Task<void> upload(Forwarder& self, conn::HttpStream& stream);
+  async::Task<base::Result<std::optional<Reply>>> attempts();
+  async::Task<Tried> try_once();
+  async::Task<std::optional<Tried>> connect(HostRef host, async::Deadline deadline, bool http2);
+  async::Task<void> deliver(wire::Headers response);
+  std::optional<Reply> judge_endpoint(const Host& host);
+  wire::Headers request_headers(async::Deadline deadline) const;
+  void choose_hash();
+  bool wants_http2() const;
+  std::string cluster_name() const;
+  Tried failed(TryOutcome::Failure failure, Reply reply);
+  Tried broken(const base::Error& error, bool started);
+  void idle_fired();
+  void progressed() { last_progress_ = loop_.now(); }
+  void body_complete();
+  Reply stopped_reply();
+
+  Exchange& x_;
+  async::Loop& loop_;
+  Cluster& cluster_;
+  model::TrafficPolicy policy_;
+  model::RetryPolicy retries_;
+  RequestBody body_;
+  PickRequest pick_;
+  Seat request_seat_;
+  bool responded_ = false;
+  base::TimePoint last_progress_{};
+  std::optional<base::TimePoint> route_deadline_;
+  std::unique_ptr<Try> try_;
+  async::CallTimer route_timer_;
+  async::CallTimer idle_timer_;
+  async::Scope watch_;
+};
+
+// The value that hash balancers go by; a cookie that the client does not have yet is made.
+void Forwarder::choose_hash() {
+  const std::optional<model::HashPolicy>& hash = policy_.balancer.hash;
+  if (!hash) return;
+  bool cookie_missing = false;
+  pick_.hash = decide::hash_of(*hash, x_.facts, &cookie_missing);
+  if (!cookie_missing) return;
+  decide::HashCookie made = decide::make_hash_cookie(*hash, x_.worker.rng());
+  pick_.hash = made.hash;
+  x_.response_cookies.push_back(std::move(made.set_cookie));
+}
+
+bool Forwarder::wants_http2() const {
+  const model::PoolLimits& pool = policy_.pool;
+  if (pool.upgrade == model::PoolLimits::Upgrade::kUpgrade) return true;
+  bool client = x_.record.version == conn::HttpVersion::k2;
+  if (pool.use_client_protocol) return client;
+  model::ServiceRef service =
+      x_.state->mesh->service(cluster_.key().service.ns, cluster_.key().service.hostname);
+  const model::PortMapping* port = service ? service->port(cluster_.key().port) : nullptr;
+  model::AppProtocol protocol = port ? port->app_protocol : model::AppProtocol::kUnknown;
+  switch (protocol) {
+    case model::AppProtocol::kHttp2:
+    case model::AppProtocol::kGrpc: return true;
+    case model::AppProtocol::kHttp11: return false;
+    default:
+      // An upgrade is asked for in the version that every server understands.
+      return client && !x_.upgrade;
+  }
+}
+
+std::string Forwarder::cluster_name() const {
+  const ClusterKey& key = cluster_.key();
+  bool own = x_.client->addressed.service && key.service == x_.client->addressed.service->key();
+  if (!own) return fmt::format("outbound|{}|{}|{}", key.port, key.subset, key.service.hostname.view());
+  return fmt::format("inbound-vip|{}|http{}{}|{}", key.port, key.subset.empty() ? "" : "/", key.subset,
+                     key.service.hostname.view());
+}
+
+async::Task<void> Forwarder::watch_client(Exchange& x) {
+  co_await x.stream->gone().wait();
+  x.stop.stop(base::Error(Code::kClosed, "the client has gone"));
+}
+
+void Forwarder::idle_fired() {
+  base::Duration patience = x_.worker.config().stream_idle_timeout;
+  if (loop_.now() - last_progress_ >= patience) {
+    x_.stop.stop(base::Error(Code::kExhausted, "stream idle timeout"));
+  } else {
+    loop_.arm(idle_timer_, last_progress_ + patience);
+  }
+}
+
+// The route's clock runs from the end of the request (section 2.1.5).
+void Forwarder::body_complete() {
+  x_.record.times.request_in = loop_.now();
+  base::Duration timeout = x_.route ? x_.route->timeout : base::Duration{0};
+  if (x_.record.grpc) {
+    if (auto asked = grpc_timeout(x_.record.request)) {
+      timeout = timeout.count() > 0 ? std::min(timeout, *asked) : *asked;
+    }
+  }
+  if (timeout.count() == 0 || x_.upgrade || responded_) return;
+  route_deadline_ = loop_.now() + timeout;
+  loop_.arm(route_timer_, *route_deadline_);
+}
+
+async::Task<std::optional<Reply>> Forwarder::run() {
+  x_.record.cluster = cluster_name();
+  request_seat_ = cluster_.limits().request(policy_.pool);
+  if (!request_seat_) co_return replies::overflow();
+  progressed();
+  if (x_.worker.config().stream_idle_timeout.count() > 0) {
+    loop_.arm(idle_timer_, last_progress_ + x_.worker.config().stream_idle_timeout);
+  }
+  body_.on_complete([this] { body_complete(); });
+  choose_hash();
+  watch_.spawn(watch_client(x_));
+  base::Result<std::optional<Reply>> ended = co_await async::until_stopped(x_.stop, attempts());
+  watch_.cancel_all();
+  if (ended) co_return std::move(*ended);
+  try_.reset();
+  Reply reply = stopped_reply();
+  if (ended.error().code() == Code::kClosed) {
+    x_.record.flags.add(Flag::kDownstreamClosed);
+    x_.record.details = "downstream_remote_disconnect";
+    co_return std::nullopt;
+  }
+  if (!responded_) co_return reply;
+  // Too late for an answer: what the client has must not look complete.
+  if (reply.flag) x_.record.flags.add(*reply.flag);
+  x_.record.details = reply.details;
+  x_.stream->reset(wire::kH2Cancel);
+  co_return std::nullopt;
+}
+
+Reply Forwarder::stopped_reply() {
+  return x_.stop.why().code() == Code::kTimeout ? replies::route_timeout()
+                                                : replies::stream_idle(body_.complete());
+}
+
+async::Task<base::Result<std::optional<Reply>>> Forwarder::attempts() {
+  body_.begins();
+  for (uint32_t attempt = 1;; ++attempt) {
+    x_.record.attempts = attempt;
+    Seat retry_seat;
+    Tried tried = co_await try_once();
+    bool wanted = decide::should_retry(retries_, tried.outcome);
+    bool possible = wanted && body_.replayable() && attempt <= retries_.attempts;
+    if (possible) {
+      retry_seat = cluster_.limits().retry(policy_);
+      if (!retry_seat) {
+        x_.record.flags.add(Flag::kUpstreamOverflow);
+        possible = false;
+      }
+    }
+    if (!possible) {
+      bool exhausted = wanted && retries_.attempts > 0 && attempt > retries_.attempts;
+      if (exhausted) x_.record.flags.add(Flag::kRetryLimit);
+      if (tried.reply) co_return std::move(tried.reply);
+      co_await deliver(std::move(tried.response));
+      co_return std::optional<Reply>();
+    }
+    try_.reset();
+    base::Duration wait = decide::retry_backoff(retries_, attempt, x_.worker.rng());
+    if (wait.count() > 0) co_await async::sleep_for(loop_, wait);
+  }
+}
+
+Forwarder::Tried Forwarder::failed(TryOutcome::Failure failure, Reply reply) {
+  Tried tried;
+  tried.outcome.failure = failure;
+  tried.reply = std::move(reply);
+  return tried;
+}
+
+// A connection that broke before the response.
+Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
+  using Failure = TryOutcome::Failure;
+  bool retried = x_.record.attempts > 1;
+  switch (error.code()) {
+    case Code::kTimeout: return failed(Failure::kTimeout, replies::per_try_timeout());
+    case Code::kRefused:
+      return failed(Failure::kRefused, replies::upstream_broken(Flag::kUpstreamReset,
+                                                                "remote refused stream reset", "", retried));
+    case Code::kReset:
+      return failed(started ? Failure::kReset : Failure::kResetBeforeRequest,
+                    replies::upstream_broken(Flag::kUpstreamReset, "remote reset", "", retried));
+    case Code::kProtocol: return failed(Failure::kReset, replies::upstream_protocol_error());
+    default:
+      return failed(started ? Failure::kReset : Failure::kResetBeforeRequest,
+                    replies::upstream_broken(Flag::kUpstreamClosed, "connection termination", "", retried));
+  }
+}
+
+// Policies bound by selector: they hold for the endpoints they cover.
+std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
+  if (!x_.l7) return std::nullopt;
+  const model::LabelMap& labels = x_.state->l7->labels(host.workload->uid);
+  auto applies = [&](const model::HttpPolicy& policy) {
+    return policy.selector && (policy.selector_everywhere || host.workload->ns == policy.ns) &&
+           covers(*policy.selector, labels);
+  };
+  decide::HttpVerdict verdict = x_.judge(applies);
+  if (verdict.allowed) return std::nullopt;
+  x_.record.denied_by = verdict.decided_by;
+  return replies::denied(verdict.decided_by);
+}
+
+wire::Headers Forwarder::request_headers(async::Deadline deadline) const {
+  wire::Headers headers = x_.upstream_request;
+  set_header(headers, "x-envoy-attempt-count", std::to_string(x_.record.attempts));
+  if (!deadline.is_never()) {
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline.when() - loop_.now()).count();
+    set_header(headers, "x-envoy-expected-rq-timeout-ms", std::to_string(std::max<int64_t>(0, left)));
+  }
+  return headers;
+}
+
+// A stream on a connection to `host` with the request's head on it, or how that failed.
+async::Task<std::optional<Forwarder::Tried>> Forwarder::connect(HostRef host, async::Deadline deadline,
+                                                                bool http2) {
+  HttpPool& pool = cluster_.pool(host, http2, x_.client->address, x_.client->addressed.dialled);
+  std::string last;
+  for (int stale = 0; stale < kStaleConnectionsMax; ++stale) {
+    std::expected<HttpPool::Lease, UpstreamFailure> lease = co_await pool.acquire(policy_, deadline);
+    if (!lease) {
+      using Kind = UpstreamFailure::Kind;
+      const UpstreamFailure& why = lease.error();
+      x_.record.upstream_failure = why.kind == Kind::kOverflow ? "" : why.reason;
+      if (why.kind == Kind::kOverflow) co_return failed(TryOutcome::Failure::kNone, replies::overflow());
+      if (why.kind == Kind::kConnectTimeout && !deadline.is_never() && loop_.now() >= deadline.when()) {
+        co_return failed(TryOutcome::Failure::kTimeout, replies::per_try_timeout());
+      }
+      std::string_view reason =
+          why.kind == Kind::kConnectTimeout ? "connection timeout" : "remote connection failure";
+      co_return failed(
+          TryOutcome::Failure::kConnect,
+          replies::upstream_broken(Flag::kUpstreamFailure, reason, why.reason, x_.record.attempts > 1));
+    }
+    try_->lease.emplace(std::move(*lease));
+    bool ended = body_.complete() && body_.bytes() == 0;
+    base::Result<std::unique_ptr<conn::HttpStream>> stream =
+        try_->lease->open(request_headers(deadline), ended && !x_.upgrade);
+    if (stream) {
+      try_->stream = std::move(*stream);
+      co_return std::nullopt;
+    }
+    last = stream.error().message();
+    try_->lease.reset();
+    if (stream.error().code() == Code::kInvalid) break;
+  }
+  x_.record.upstream_failure = last;
+  co_return failed(TryOutcome::Failure::kConnect,
+                   replies::upstream_broken(Flag::kUpstreamFailure, "remote connection failure", last,
+                                            x_.record.attempts > 1));
+}
+
+async::Task<void> Forwarder::upload(Forwarder& self, conn::HttpStream& stream) {
+  base::Result<> sent = co_await self.body_.send(stream);
+  if (!sent) {
+    self.x_.stop.stop(base::Error(Code::kClosed, "the client broke off its request"));
+    co_return;
+  }
+  self.x_.record.times.request_sent = self.loop_.now();
+}
+
+async::Task<Forwarder::Tried> Forwarder::try_once() {
+  try_ = std::make_unique<Try>(loop_);
+  RequestRecord& record = x_.record;
+  pick_.other_levels = retries_.other_localities;
+  if (!retries_.avoid_tried_hosts) pick_.tried.clear();
+  HostRef host = cluster_.pick(pick_);
+  if (!host) co_return failed(TryOutcome::Failure::kNone, replies::no_healthy_upstream());
+  pick_.tried.push_back(host->key);
+  record.upstream = host->workload;
+  record.upstream_address = host->address;
+  if (auto denied = judge_endpoint(*host)) co_return failed(TryOutcome::Failure::kNone, std::move(*denied));
+  try_->host.emplace(host);
+
+  async::Deadline deadline = async::Deadline::never();
+  if (route_deadline_) deadline = async::Deadline::at(*route_deadline_);
+  if (retries_.per_try_timeout.count() > 0) {
+    base::TimePoint per_try = loop_.now() + retries_.per_try_timeout;
+    if (deadline.is_never() || per_try < deadline.when()) deadline = async::Deadline::at(per_try);
+  }
+  bool http2 = wants_http2();
+  record.upstream_version = http2 ? conn::HttpVersion::k2 : conn::HttpVersion::k11;
+  std::optional<Tried> failure = co_await connect(host, deadline, http2);
+  if (failure) {
+    cluster_.report(*host, {decide::HostOutcome::Kind::kConnectFailure, 0});
+    co_return std::move(*failure);
+  }
+  record.upstream_tls = try_->lease->tunnelled();
+  record.upstream_local = try_->lease->local_addr();
+  record.times.request_out = loop_.now();
+  try_->stream->set_inform([this](const wire::Headers& headers) {
+    progressed();
+    x_.stream->inform(headers);
+  });
+  if (body_.complete() && body_.bytes() == 0 && !x_.upgrade) {
+    record.times.request_sent = loop_.now();
+  } else {
+    try_->upload.spawn(upload(*this, *try_->stream));
+  }
+  base::Result<wire::Headers> response = co_await try_->stream->response(deadline);
+  if (!response) {
+    record.upstream_failure = response.error().message();
+    bool late = response.error().code() == Code::kTimeout;
+    cluster_.report(*host,
+                    {late ? decide::HostOutcome::Kind::kTimeout : decide::HostOutcome::Kind::kReset, 0});
+    co_return broken(response.error(), try_->stream->request_started());
+  }
+  record.times.response_in = loop_.now();
+  progressed();
+  Tried tried;
+  tried.response = std::move(*response);
+  tried.outcome.status = status_of(tried.response);
+  if (record.grpc) tried.outcome.grpc_status = grpc_status_in(tried.response);
+  tried.outcome.headers = tried.response;
+  uint16_t judged = tried.outcome.grpc_status ? decide::http_status_of_grpc(*tried.outcome.grpc_status)
+                                              : tried.outcome.status;
+  cluster_.report(*host, {decide::HostOutcome::Kind::kResponse, judged});
+  co_return tried;
+}
+
+async::Task<void> Forwarder::deliver(wire::Headers response) {
+  RequestRecord& record = x_.record;
+  conn::HttpStream& upstream = *try_->stream;
+  responded_ = true;
+  body_.release();
+  if (x_.upgrade) route_timer_.disarm();
+  strip_response(response);
+  const std::string& server = x_.state->l7->settings().server_header;
+  if (!server.empty()) set_header(response, "server", server);
+  auto service_time = std::chrono::duration_cast<std::chrono::milliseconds>(*record.times.response_in -
+                                                                            *record.times.request_out);
+  set_header(response, "x-envoy-upstream-service-time", std::to_string(service_time.count()));
+  for (const auto& [name, value] : x_.response_headers) set_header(response, name, value);
+  for (const std::string& cookie : x_.response_cookies) response.emplace_back("set-cookie", cookie);
+  decide::charge_later(x_.charges, response, loop_.now());
+  record.status = status_of(response);
+  if (x_.route) x_.edit(x_.route->response, response);
+  x_.edit(x_.target->response, response);
+  record.response = response;
+  x_.stream->respond(std::move(response), false);
+  CopyEnd end =
+      co_await copy_body(upstream, *x_.stream, x_.worker.buffer(), [this](size_t) { progressed(); });
+  record.response_trailers = upstream.trailers();
+  conn::HttpCounts counts = upstream.counts();
+  record.upstream_bytes_sent = counts.wire_bytes_out;
+  record.upstream_bytes_received = counts.wire_bytes_in;
+  if (end == CopyEnd::kSourceBroke) {
+    bool reset = upstream.reset_code().has_value();
+    record.flags.add(reset ? Flag::kUpstreamReset : Flag::kUpstreamClosed);
+    record.details = fmt::format("upstream_reset_after_response_started{{{}}}",
+                                 reset ? "remote_reset" : "connection_termination");
+    x_.stream->reset(wire::kH2InternalError);
+    co_return;
+  }
+  if (end == CopyEnd::kSinkBroke) {
+    record.flags.add(Flag::kDownstreamClosed);
+    record.details = "downstream_remote_disconnect";
+    co_return;
+  }
+  record.details = "via_upstream";
+  co_await io::flush(*x_.stream);
+}
+
+}  // namespace
+
+async::Task<std::optional<Reply>> forward(Exchange& x) {
+  ClusterKey key{x.target->service, x.target->port, x.target->subset};
+  if (key.port == 0) key.port = x.client->addressed.port;
+  Cluster* cluster = x.client->addressed.pod && x.target == &x.default_target
+                         ? x.worker.upstreams().pod(x.client->addressed.pod, key.port)
+                         : x.worker.upstreams().find(*x.state, key);
+  if (!cluster) co_return replies::no_cluster();
+  shape_request(x);
+  Forwarder forwarder(x, *cluster);
+  std::optional<Reply> reply = co_await forwarder.run();
+  co_return reply;
+}
+
+}  // namespace culvert::waypoint

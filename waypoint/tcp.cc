@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/tcp.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "mesh/decide/authorize_http.h"
+#include "mesh/decide/match_route.h"
+#include "net/conn/relay.h"
+#include "waypoint/record.h"
+#include "waypoint/worker.h"
+
+namespace culvert::waypoint {
+
+namespace {
+
+// One more endpoint is tried when the first cannot be connected (gap G16).
+constexpr int kConnectsMax = 2;
+
+bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+    auto found = labels.find(entry.first);
+    return found != labels.end() && found->second == entry.second;
+  });
+}
+
+class Stream {
+ public:
+  Stream(Worker& worker, ClientRef client, std::unique_ptr<ClientStream> stream,
+         std::optional<std::string> server_name)
+      : worker_(worker),
+        client_(std::move(client)),
+        stream_(std::move(stream)),
+        state_(worker.state()),
+        server_name_(std::move(server_name)) {
+    record_.client = client_;
+    record_.tcp = true;
+    record_.times.start = worker.loop().now();
+    record_.times.start_wall = worker.loop().wall_now();
+    if (server_name_) record_.sni = *server_name_;
+    if (client_->addressed.service) l7_ = state_->l7->service(client_->addressed.service->key());
+    facts_.peer = &client_->identity;
+    facts_.source_ip = facts_.remote_ip = client_->address.ip;
+    facts_.destination = client_->addressed.dialled;
+    facts_.port = client_->addressed.port;
+    facts_.sni = record_.sni;
+    if (client_->workload) facts_.source_labels = &state_->l7->labels(client_->workload->uid);
+  }
+
+  async::Task<void> run() {
+    if (!allowed([](const model::HttpPolicy& policy) { return !policy.selector; })) co_return finish();
+    Cluster* cluster = route();
+    if (!cluster) co_return finish();
+    std::expected<Dialled, UpstreamFailure> upstream = co_await connect(*cluster);
+    if (!upstream) co_return finish();
+    worker_.telemetry().tcp_opened(record_, rules());
+    conn::Relay relay(worker_.loop(), worker_.buffer(), *stream_, *upstream->stream);
+    co_await relay.run();
+    record_.counts.body_bytes_in = relay.bytes_to_upstream();
+    record_.counts.body_bytes_out = relay.bytes_to_downstream();
+    worker_.telemetry().tcp_bytes(record_, rules(), relay.bytes_to_upstream(), relay.bytes_to_downstream());
+    finish();
+  }
+
+ private:
+  const model::Telemetry* rules() const { return l7_ ? &l7_->telemetry : nullptr; }
+
+  void finish() {
+    record_.times.end = worker_.loop().now();
+    worker_.telemetry().finished(record_, rules(), *state_);
+  }
+
+  void refuse(Flag flag, std::string why) {
+    record_.flags.add(flag);
+    record_.termination = std::move(why);
+    stream_->abort();
+  }
+
+  template <class Applies>
+  bool allowed(Applies applies) {
+    if (!l7_ || l7_->guard.policies.empty()) return true;
+    decide::AuthorizeHttpOptions options;
+    options.http = false;
+    std::vector<std::string> domains = state_->l7->settings().trust_domain_aliases;
+    domains.push_back(worker_.self().identity.trust_domain.str());
+    options.trust_domains = domains;
+    options.applies = std::move(applies);
+    decide::HttpVerdict verdict = decide::authorize_http(l7_->guard.policies, facts_, options);
+    if (verdict.allowed) return true;
+    record_.denied_by = verdict.decided_by;
+    record_.details = "rbac_access_denied_matched_policy[" +
+                      (verdict.decided_by.empty() ? std::string("none") : verdict.decided_by) + "]";
+    record_.termination = record_.details;
+    stream_->abort();
+    return false;
+  }
+
+  // Null: refused already.
+  Cluster* route() {
+    const Addressed& addressed = client_->addressed;
+    if (addressed.pod) return worker_.upstreams().pod(addressed.pod, addressed.port);
+    ClusterKey key{addressed.service->key(), addressed.port, ""};
+    const model::PortRoutes* routes = l7_ ? l7_->port(addressed.port, client_->identity.ns.view()) : nullptr;
+    if (routes && routes->tcp) {
+      const model::TcpRoute* hit = decide::match_tcp_route(*routes->tcp, facts_, server_name_.has_value());
+      const model::RouteTarget* target = hit ? decide::pick_target(hit->targets, worker_.rng()) : nullptr;
+      if (!target || !target->invalid.empty()) {
+        refuse(Flag::kNoRoute, hit ? "the route's backends cannot be used" : "no route matches");
+        return nullptr;
+      }
+      record_.route_name = hit->name;
+      record_.route_origin = hit->origin;
+      key = {target->service, target->port == 0 ? addressed.port : target->port, target->subset};
+    }
+    record_.cluster = fmt::format("outbound|{}|{}|{}", key.port, key.subset, key.service.hostname.view());
+    Cluster* cluster = worker_.upstreams().find(*state_, key);
+    if (!cluster) refuse(Flag::kNoCluster, "no such service, port or subset");
+    return cluster;
+  }
+
+  async::Task<std::expected<Dialled, UpstreamFailure>> connect(Cluster& cluster) {
+    using Kind = UpstreamFailure::Kind;
+    UpstreamFailure last{Kind::kConnect, "no healthy upstream"};
+    PickRequest pick;
+    for (int attempt = 1; attempt <= kConnectsMax; ++attempt) {
+      HostRef host = cluster.pick(pick);
+      if (!host) {
+        refuse(Flag::kNoHealthyUpstream, "no healthy upstream");
+        co_return std::unexpected(std::move(last));
+      }
+      pick.tried.push_back(host->key);
+      record_.attempts = static_cast<uint32_t>(attempt);
+      record_.upstream = host->workload;
+      record_.upstream_address = host->address;
+      const model::LabelMap& labels = state_->l7->labels(host->workload->uid);
+      bool pass = allowed([&](const model::HttpPolicy& policy) {
+        return policy.selector && (policy.selector_everywhere || host->workload->ns == policy.ns) &&
+               covers(*policy.selector, labels);
+      });
+      if (!pass) co_return std::unexpected(std::move(last));
+      seat_ = cluster.limits().connection(cluster.policy().pool);
+      if (!seat_) {
+        refuse(Flag::kUpstreamOverflow, "overflow");
+        co_return std::unexpected(std::move(last));
+      }
+      use_.emplace(host);
+      DialTarget target = cluster.dial_target(*host, false, client_->address, client_->addressed.dialled);
+      std::expected<Dialled, UpstreamFailure> dialled =
+          co_await worker_.dialer().dial(std::move(target), cluster.policy());
+      if (dialled) {
+        cluster.report(*host, {decide::HostOutcome::Kind::kResponse, 200});
+        record_.upstream_tls = dialled->tunnelled;
+        record_.upstream_local = dialled->stream->local_addr();
+        co_return std::move(*dialled);
+      }
+      cluster.report(*host, {decide::HostOutcome::Kind::kConnectFailure, 0});
+      last = std::move(dialled).error();
+      record_.upstream_failure = last.reason;
+      use_.reset();
+      seat_.release();
+    }
+    record_.flags.add(Flag::kRetryLimit);
+    refuse(Flag::kUpstreamFailure, last.reason);
+    co_return std::unexpected(std::move(last));
+  }
+
+  Worker& worker_;
+  ClientRef client_;
+  std::unique_ptr<ClientStream> stream_;
+  MeshStateRef state_;
+  model::WaypointServiceRef l7_;
+  std::optional<std::string> server_name_;
+  decide::HttpRequestFacts facts_;
+  RequestRecord record_;
+  Seat seat_;
+  std::optional<HostUse> use_;
+};
+
+}  // namespace
+
+async::Task<void> serve_tcp(Worker& worker, ClientRef client, std::unique_ptr<ClientStream> stream,
+                            std::optional<std::string> server_name) {
+  Stream serving(worker, std::move(client), std::move(stream), std::move(server_name));
+  co_await serving.run();
+}
+
+}  // namespace culvert::waypoint

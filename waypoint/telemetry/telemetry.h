@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Telemetry: what is told about requests and connections: metrics, access log, spans (spec waypoint section
+// 5). One per process, called from every data loop; never blocks one.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "mesh/decide/rate_limit.h"
+#include "mesh/model/waypoint.h"
+#include "net/base/log.h"
+#include "waypoint/record.h"
+
+namespace culvert::waypoint {
+
+// The context of a trace that a request carries on (section 5.5).
+struct TraceContext {
+  std::string trace_id;        // 32 hex
+  std::string span_id;         // 16 hex: our own span
+  std::string parent_span_id;  // 16 hex, or ""
+  std::string state;           // tracestate, passed on
+  bool sampled = false;
+};
+
+class Telemetry {
+ public:
+  virtual ~Telemetry() = default;
+
+  // A request, or with `record.tcp` a connection, is over. `rules` are those of the addressed service; null
+  // for a pod.
+  virtual void finished(const RequestRecord& record, const model::Telemetry* rules,
+                        const MeshState& state) = 0;
+  // A TCP stream was opened; more of its bytes have passed since the last call.
+  virtual void tcp_opened(const RequestRecord& record, const model::Telemetry* rules) = 0;
+  virtual void tcp_bytes(const RequestRecord& record, const model::Telemetry* rules, uint64_t received,
+                         uint64_t sent) = 0;
+
+  // A rule was charged; `admitted` is the decision over all.
+  virtual void rate_limited(const decide::RateLimitNote& note, bool admitted) = 0;
+
+  // --- of the process ---
+  virtual void connect_refused(std::string_view code) = 0;
+  virtual void handshake_failed() = 0;
+};
+
+}  // namespace culvert::waypoint

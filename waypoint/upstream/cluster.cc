@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/upstream/cluster.h"
+
+#include <algorithm>
+
+namespace culvert::waypoint {
+
+namespace {
+
+bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
+    auto found = labels.find(entry.first);
+    return found != labels.end() && found->second == entry.second;
+  });
+}
+
+// The endpoint's own port for a service port; 0 if it does not serve it.
+uint16_t target_port(const model::Endpoint& endpoint, const model::Service& service, uint16_t port) {
+  for (const model::PortMapping& mapping : endpoint.ports()) {
+    if (mapping.service_port == port && mapping.target_port != 0) return mapping.target_port;
+  }
+  const model::PortMapping* mapping = service.port(port);
+  return mapping ? mapping->target_port : 0;
+}
+
+}  // namespace
+
+std::shared_ptr<HostLoad> SharedCluster::load(const std::string& host_key, base::TimePoint now) {
+  std::lock_guard lock(mutex_);
+  std::weak_ptr<HostLoad>& slot = loads_[host_key];
+  std::shared_ptr<HostLoad> load = slot.lock();
+  if (!load) {
+    load = std::make_shared<HostLoad>();
+    load->since = now;
+    slot = load;
+  }
+  return load;
+}
+
+void SharedCluster::set_hosts(const std::vector<std::string>& keys) {
+  std::lock_guard lock(mutex_);
+  outliers_.set_hosts(keys);
+  std::erase_if(loads_, [](const auto& entry) { return entry.second.expired(); });
+}
+
+void SharedCluster::mark(const std::vector<decide::OutlierDetector::Change>& changes) {
+  for (const decide::OutlierDetector::Change& change : changes) {
+    auto found = loads_.find(change.host);
+    std::shared_ptr<HostLoad> load = found == loads_.end() ? nullptr : found->second.lock();
+    if (load) load->ejected.store(change.ejected);
+  }
+  if (!changes.empty()) ejections_.fetch_add(1);
+}
+
+std::vector<decide::OutlierDetector::Change> SharedCluster::report(const model::OutlierDetection& rules,
+                                                                   const std::string& host,
+                                                                   decide::HostOutcome outcome,
+                                                                   base::TimePoint now) {
+  std::lock_guard lock(mutex_);
+  std::vector<decide::OutlierDetector::Change> changes = outliers_.report(rules, host, outcome, now);
+  mark(changes);
+  return changes;
+}
+
+std::vector<decide::OutlierDetector::Change> SharedCluster::sweep(const model::OutlierDetection& rules,
+                                                                  base::TimePoint now) {
+  std::lock_guard lock(mutex_);
+  std::vector<decide::OutlierDetector::Change> changes = outliers_.sweep(rules, now);
+  mark(changes);
+  return changes;
+}
+
+std::shared_ptr<SharedCluster> SharedClusters::get(const ClusterKey& key) {
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<SharedCluster>& slot = clusters_[key];
+  if (!slot) slot = std::make_shared<SharedCluster>();
+  return slot;
+}
+
+Cluster::Cluster(async::Loop& loop, base::Log& log, Dialer& dialer, ClusterKey key,
+                 std::shared_ptr<SharedCluster> shared, Self self, base::Rng rng)
+    : loop_(loop),
+      log_(log),
+      dialer_(dialer),
+      key_(std::move(key)),
+      shared_(std::move(shared)),
+      self_(std::move(self)),
+      rng_(rng),
+      policy_(std::make_shared<model::TrafficPolicy>()) {
+  shared_->limits()->add_reclaimer(loop_, alive_, [this] { reclaim(); });
+}
+
+Cluster::~Cluster() = default;
+
+void Cluster::refresh(const MeshState& state) {
+  std::span<const model::Endpoint> endpoints = state.mesh->endpoints(key_.service);
+  model::BackendRef backend = state.l7->backend(key_.service);
+  uint64_t labels = key_.subset.empty() ? 0 : state.l7->generation();
+  if (endpoints.data() == endpoints_seen_ && backend == backend_ && labels == labels_seen_) return;
+  mesh_ = state.mesh;
+  endpoints_seen_ = endpoints.data();
+  backend_ = std::move(backend);
+  labels_seen_ = labels;
+
+  const model::Subset* subset = backend_ ? backend_->subset(key_.subset) : nullptr;
+  auto policy = std::make_shared<model::TrafficPolicy>();
+  if (backend_) *policy = (subset ? subset->policy : backend_->policy).of(key_.port);
+  policy_ = std::move(policy);
+
+  picker_.reset();
+  hosts_.clear();
+  model::ServiceRef service = state.mesh->service(key_.service.ns, key_.service.hostname);
+  if (!service) return;
+  for (const model::Endpoint& endpoint : endpoints) {
+    if (subset && !covers(subset->labels, state.l7->labels(endpoint.workload->uid))) continue;
+    uint16_t port = target_port(endpoint, *service, key_.port);
+    if (port == 0 || endpoint.workload->addresses.empty()) continue;
+    auto host = std::make_shared<Host>();
+    host->key = endpoint.workload->uid + ":" + std::to_string(port);
+    host->workload = endpoint.workload;
+    host->address = {endpoint.workload->addresses.front(), port};
+    host->load = shared_->load(host->key, loop_.now());
+    hosts_.push_back(std::move(host));
+  }
+  std::vector<std::string> keys;
+  for (const HostRef& host : hosts_) keys.push_back(host->key);
+  shared_->set_hosts(keys);
+  make_picker(&state);
+  // Pools of endpoints that have gone end with their requests.
+  for (auto at = pools_.begin(); at != pools_.end();) {
+    bool stays = std::any_of(hosts_.begin(), hosts_.end(),
+                             [&](const HostRef& host) { return host->key == at->first.host; });
+    if (!stays) at->second->drain();
+    at = !stays && at->second->unused() ? pools_.erase(at) : std::next(at);
+  }
+}
+
+void Cluster::refresh(const model::WorkloadRef& pod) {
+  if (!hosts_.empty() && hosts_.front()->workload == pod) return;
+  picker_.reset();
+  hosts_.clear();
+  if (pod->addresses.empty()) return;
+  auto host = std::make_shared<Host>();
+  host->key = pod->uid + ":" + std::to_string(key_.port);
+  host->workload = pod;
+  host->address = {pod->addresses.front(), key_.port};
+  host->load = shared_->load(host->key, loop_.now());
+  hosts_.push_back(std::move(host));
+  make_picker(nullptr);
+}
+
+void Cluster::report(const Host& host, decide::HostOutcome outcome) {
+  if (policy_->outliers) tell(shared_->report(*policy_->outliers, host.key, outcome, loop_.now()));
+}
+
+void Cluster::tell(const std::vector<decide::OutlierDetector::Change>& changes) {
+  for (const decide::OutlierDetector::Change& change : changes) {
+    if (change.ejected) {
+      log_.warn("outlier", "endpoint ejected",
+                {base::Field::text("service", key_.service.to_string()),
+                 base::Field::text("host", change.host), base::Field::text("reason", change.reason),
+                 base::Field::text("for", base::format_duration(change.duration))});
+    } else {
+      log_.info(
+          "outlier", "endpoint back in service",
+          {base::Field::text("service", key_.service.to_string()), base::Field::text("host", change.host)});
+    }
+  }
+}
+
+HostRef Cluster::pick(const PickRequest& request) {
+  if (policy_->outliers) tell(shared_->sweep(*policy_->outliers, loop_.now()));
+  if (!picker_) return nullptr;
+  std::vector<size_t> tried;
+  for (size_t i = 0; i < hosts_.size() && !request.tried.empty(); ++i) {
+    bool avoided =
+        std::find(request.tried.begin(), request.tried.end(), hosts_[i]->key) != request.tried.end();
+    if (avoided) tried.push_back(i);
+  }
+  decide::PickInput input;
+  input.now = loop_.now();
+  input.hash = request.hash;
+  input.ejections = shared_->ejections();
+  input.tried = tried;
+  input.other_levels = request.other_levels;
+  std::optional<size_t> chosen = picker_->pick(input);
+  return chosen ? hosts_[*chosen] : nullptr;
+}
+
+void Cluster::make_picker(const MeshState* state) {
+  std::vector<decide::BalanceHost> hosts;
+  for (const HostRef& host : hosts_) {
+    decide::BalanceHost one;
+    one.key = host->key;
+    one.weight = host->workload->capacity;
+    one.workload = host->workload.get();
+    if (state) one.labels = &state->l7->labels(host->workload->uid);
+    one.since = host->load->since;
+    one.active = &host->load->active;
+    one.ejected = &host->load->ejected;
+    hosts.push_back(std::move(one));
+  }
+  decide::BalanceOrigin origin;
+  own_ = state ? state->mesh->workload_at(self_.network, self_.ip) : nullptr;
+  origin.workload = own_.get();
+  l7_ = state ? state->l7 : nullptr;
+  uint32_t health_min = policy_->outliers ? policy_->outliers->health_percent_min : 0;
+  picker_ = std::make_unique<decide::HostPicker>(policy_->balancer, health_min, std::move(hosts), origin,
+                                                 rng_.fork());
+}
+
+DialTarget Cluster::dial_target(const Host& host, bool http2, base::SocketAddr client,
+                                base::SocketAddr dialled) const {
+  return {host.workload, host.address, http2, key_.service.hostname.str(), client, dialled};
+}
+
+HttpPool& Cluster::pool(const HostRef& host, bool http2, base::SocketAddr client, base::SocketAddr dialled) {
+  PoolKey key{host->key, http2, policy_->proxy_protocol ? client.to_string() : std::string()};
+  std::unique_ptr<HttpPool>& slot = pools_[key];
+  if (!slot) {
+    slot = std::make_unique<HttpPool>(
+        loop_, dialer_, shared_->limits(), dial_target(*host, http2, client, dialled),
+        [this] { return reclaim(); }, rng_.fork());
+  }
+  return *slot;
+}
+
+bool Cluster::reclaim() {
+  return std::any_of(pools_.begin(), pools_.end(), [](auto& entry) { return entry.second->drop_idle(); });
+}
+
+Cluster* Upstreams::find(const MeshState& state, const ClusterKey& key) {
+  model::ServiceRef service = state.mesh->service(key.service.ns, key.service.hostname);
+  if (!service || !service->port(key.port)) return nullptr;
+  if (!key.subset.empty()) {
+    model::BackendRef backend = state.l7->backend(key.service);
+    if (!backend || !backend->subset(key.subset)) return nullptr;
+  }
+  std::unique_ptr<Cluster>& slot = clusters_[key];
+  if (!slot) {
+    slot = std::make_unique<Cluster>(loop_, log_, dialer_, key, shared_.get(key), self_, rng_.fork());
+  }
+  slot->refresh(state);
+  return slot.get();
+}
+
+Cluster* Upstreams::pod(const model::WorkloadRef& workload, uint16_t port) {
+  ClusterKey key{{"", workload->uid}, port, ""};
+  std::unique_ptr<Cluster>& slot = clusters_[key];
+  if (!slot) {
+    slot = std::make_unique<Cluster>(loop_, log_, dialer_, key, shared_.get(key), self_, rng_.fork());
+  }
+  slot->refresh(workload);
+  return slot.get();
+}
+
+}  // namespace culvert::waypoint

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dialer: a byte stream to one endpoint, through HBONE where it speaks that, with TLS and a PROXY header
+// inside where the traffic policy says so (spec waypoint R1.6 to R1.10). Data loop.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "mesh/hbone/h2_tunnel.h"
+#include "mesh/hbone/tunnel_pool.h"
+#include "mesh/model/backend.h"
+#include "net/io/network.h"
+#include "waypoint/resolve.h"
+
+namespace culvert::waypoint {
+
+struct UpstreamFailure {
+  enum class Kind : unsigned char {
+    kConnect,  // nobody there, refused, TLS failed, the tunnel was not granted
+    kConnectTimeout,
+    kOverflow,  // our own bound
+    kPolicy,    // the backend's own configuration forbids it
+  };
+  Kind kind = Kind::kConnect;
+  std::string reason;
+};
+
+// Where to and how.
+struct DialTarget {
+  model::WorkloadRef workload;
+  base::SocketAddr address;  // of the application
+  bool http2 = false;        // ALPN of a TLS inside
+  std::string host;          // default server name of a TLS inside
+  // What a PROXY header says.
+  base::SocketAddr client;
+  base::SocketAddr dialled;
+};
+
+struct Dialled {
+  std::unique_ptr<io::ByteStream> stream;
+  bool tunnelled = false;
+};
+
+class Dialer {
+ public:
+  // `self` outlives it. `system_roots` is asked when a backend's TLS names no roots of its own.
+  Dialer(async::Loop& loop, io::Network& network, const Self& self, hbone::IdentitySource identities,
+         std::function<base::Result<std::string>()> system_roots, base::Rng rng);
+
+  async::Task<std::expected<Dialled, UpstreamFailure>> dial(DialTarget target, model::TrafficPolicy policy);
+  // Who we say we are towards endpoints.
+  void set_own(hbone::Baggage baggage) { baggage_ = std::move(baggage); }
+  hbone::TunnelPool& tunnels() { return tunnels_; }
+
+ private:
+  base::Result<wire::TlsIdentityRef> trust(const model::BackendTls& tls);
+  async::Task<std::expected<Dialled, UpstreamFailure>> connect(DialTarget target, async::Deadline deadline);
+  async::Task<std::expected<Dialled, UpstreamFailure>> connect_tunnel(DialTarget target,
+                                                                      async::Deadline deadline);
+
+  async::Loop& loop_;
+  io::Network& network_;
+  const Self& self_;
+  base::Rng rng_;
+  std::function<base::Result<std::string>()> read_system_roots_;
+  // Parsed trust by the texts it came from.
+  static constexpr size_t kTrustsMax = 256;
+  std::map<std::string, wire::TlsIdentityRef> trusts_;
+  hbone::Baggage baggage_;
+  hbone::H2TunnelDialer tunnel_dialer_;
+  hbone::TunnelPool tunnels_;
+};
+
+}  // namespace culvert::waypoint
