@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <set>
+#include <tuple>
+
 #include "net/conn/tls_stream.h"
 
 namespace culvert::control {
@@ -74,18 +77,22 @@ ControlPlane::ControlPlane(async::Loop& loop, io::Network& network, base::Log& l
 }
 
 bool ControlPlane::pod_on_node(const std::string& ns, const std::string& service_account,
-                               const std::string& node) const {
-  for (const auto& [key, pod] : source_.objects()->pods) {
-    if (pod->meta.ns == ns && pod->service_account == service_account && pod->node == node &&
-        pod->phase != "Failed") {
-      return true;
+                               const std::string& node) {
+  auto place = [](const std::string& in, const std::string& account, const std::string& on) {
+    return fmt::format("{}/{}/{}", in, account, on);
+  };
+  if (kube::ObjectsRef now = source_.objects(); now != placed_of_) {
+    placed_.clear();
+    for (const auto& [key, pod] : now->pods) {
+      if (pod->phase != "Failed" && !pod->node.empty())
+        placed_.insert(place(pod->meta.ns, pod->service_account, pod->node));
     }
+    placed_of_ = std::move(now);
   }
-  return false;
+  return placed_.contains(place(ns, service_account, node));
 }
 
 void ControlPlane::recompile() {
-  base::TimePoint began = loop_.now();
   Compiled compiled = compile(*source_.objects(), options_.compile, &ads_.snapshot()->compiled);
   if (vips_.take_dirty()) {
     if (Result<> kept = state_.write("vips.json", vips_.to_json(), 0600); !kept) {
@@ -93,14 +100,15 @@ void ControlPlane::recompile() {
                  {Field::text("error", kept.error().message())});
     }
   }
-  std::vector<Finding> before = ads_.snapshot()->compiled.findings;
+  using Told = std::tuple<std::string_view, std::string_view, std::string_view>;
+  auto told = [](const Finding& finding) { return Told{finding.code, finding.object, finding.message}; };
+  SnapshotRef replaced = ads_.snapshot();
+  std::set<Told> before;
+  for (const Finding& finding : replaced->compiled.findings) before.insert(told(finding));
   ads_.publish(make_snapshot(std::move(compiled), ads_.snapshot()));
   const Compiled& now = ads_.snapshot()->compiled;
   for (const Finding& finding : now.findings) {
-    bool known = std::any_of(before.begin(), before.end(), [&](const Finding& old) {
-      return old.code == finding.code && old.object == finding.object && old.message == finding.message;
-    });
-    if (known || finding.severity == Severity::kInfo) continue;
+    if (finding.severity == Severity::kInfo || before.contains(told(finding))) continue;
     log_.warn("source", finding.message,
               {Field::text("code", finding.code), Field::bare("at", finding.origin.to_string()),
                Field::text("object", finding.object)});
@@ -108,8 +116,7 @@ void ControlPlane::recompile() {
   log_.debug(
       "source", "derived",
       {Field::number("snapshot", ads_.snapshot()->number), Field::number("workloads", now.workloads.size()),
-       Field::number("services", now.services.size()), Field::number("policies", now.policies.size()),
-       Field::text("took", base::format_duration(loop_.now() - began))});
+       Field::number("services", now.services.size()), Field::number("policies", now.policies.size())});
 }
 
 Result<> ControlPlane::renew_server_certificate() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "control/serve/ads_server.h"
@@ -50,7 +51,7 @@ class ControlPlane {
                StateDir state, VipPool vips, CertAuthority authority, TokenKey key, PlaneOptions options);
   void recompile();
   base::Result<> renew_server_certificate();
-  bool pod_on_node(const std::string& ns, const std::string& service_account, const std::string& node) const;
+  bool pod_on_node(const std::string& ns, const std::string& service_account, const std::string& node);
   async::Task<void> accept_loop();
   async::Task<void> serve(std::unique_ptr<io::ByteStream> stream);
 
@@ -72,6 +73,9 @@ class ControlPlane {
   std::unique_ptr<io::Listener> listener_;
   std::unique_ptr<conn::HttpServer> http_;
   async::Event stopping_;
+  // Where accounts have pods, as "ns/account/node", of these objects; made again when asked after a change.
+  std::unordered_set<std::string> placed_;
+  kube::ObjectsRef placed_of_;
   async::Scope tasks_;
 };
 

@@ -45,7 +45,7 @@ struct Compiled {
   std::vector<Finding> findings;  // in a stable order
 };
 
-// `previous` is the result in force: a DENY policy that became meaningless keeps its form there.
+// `previous` is the result in force: a policy with values that cannot be read keeps its form there.
 Compiled compile(const kube::Objects& objects, const CompileOptions& options,
                  const Compiled* previous = nullptr);
 

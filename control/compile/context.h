@@ -89,6 +89,12 @@ struct Context {
   std::map<std::string, SelectorIndex<const kube::AuthorizationPolicy>> selector_policies;
   std::map<std::string, std::vector<const kube::PeerAuthentication*>> peer_authentications;
 
+  // As it is in force; null: there is none.
+  const std::shared_ptr<const model::Policy>* previous_policy(const std::string& key) const {
+    if (!previous) return nullptr;
+    auto found = previous->policies.find(key);
+    return found == previous->policies.end() ? nullptr : &found->second;
+  }
   void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind,
             std::string message) {
     out.findings.push_back(

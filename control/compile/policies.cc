@@ -30,6 +30,8 @@ class Converter {
 
   std::optional<model::PolicyRule> rule(const AuthorizationPolicy::Rule& rule, size_t index);
   bool dropped_l7() const { return dropped_l7_; }
+  // Some value could not be read, so what was made of the policy is not what its author meant.
+  bool invalid() const { return invalid_; }
 
  private:
   bool deny() const { return policy_.action == AuthorizationPolicy::Action::kDeny; }
@@ -54,10 +56,17 @@ class Converter {
     return string_match(text);
   }
   void strings(const std::vector<std::string>& from, std::vector<model::StringMatch>& to, Alternative& into,
-               bool principals = false) const {
-    for (const std::string& text : from)
+               bool principals = false) {
+    for (const std::string& text : from) {
+      // It would match nobody, and in a negative list miss nobody.
+      if (text.empty()) lose(into, "an empty value");
       to.push_back(principals ? principal_match(text) : string_match(text));
+    }
     into.has_l4 |= !from.empty();
+  }
+  void lose(Alternative& into, std::string why) {
+    find("IST0106", std::move(why));
+    into.invalid = invalid_ = true;
   }
   void accounts(const std::vector<std::string>& from, std::vector<model::ServiceAccountMatch>& to,
                 Alternative& into) const {
@@ -79,6 +88,7 @@ class Converter {
         to.push_back(*value);
       } else {
         find("IST0106", value.error().message());
+        invalid_ = true;
         if (negative || from.size() == 1) into.invalid = true;
       }
     }
@@ -105,6 +115,7 @@ class Converter {
   const AuthorizationPolicy& policy_;
   size_t index_ = 0;
   bool dropped_l7_ = false;
+  bool invalid_ = false;
 };
 
 Alternative Converter::source(const AuthorizationPolicy::Source& from) {
@@ -119,7 +130,8 @@ Alternative Converter::source(const AuthorizationPolicy::Source& from) {
   accounts(from.service_accounts, m.service_accounts, out);
   accounts(from.not_service_accounts, m.not_service_accounts, out);
   out.has_l7 = !from.request_principals.empty() || !from.not_request_principals.empty() ||
-               !from.remote_ip_blocks.empty() || !from.not_remote_ip_blocks.empty();
+               !from.remote_ip_blocks.empty() || !from.not_remote_ip_blocks.empty() ||
+               !from.trust_domains.empty() || !from.not_trust_domains.empty();
   return out;
 }
 
@@ -207,15 +219,22 @@ std::optional<model::PolicyRule> Converter::rule(const AuthorizationPolicy::Rule
   }
   for (const auto& item : from.when) clauses.push_back({condition(item)});
   bool restricted = false;
+  bool unreadable = false;
   for (auto& clause : clauses) {
-    restricted |=
-        std::any_of(clause.begin(), clause.end(), [](const Alternative& a) { return a.has_l4 || a.has_l7; });
+    for (const Alternative& one : clause) {
+      restricted |= one.has_l4 || one.has_l7;
+      unreadable |= one.invalid;
+    }
     if (!add_clause(std::move(clause), out, spare)) return std::nullopt;
   }
   if (!out.clauses.empty() || !restricted || !deny()) return out;
   // A DENY of which L4 sees nothing certain: deny what the L4 alternatives name rather than nothing at all.
   out.clauses = std::move(spare);
   if (!out.clauses.empty()) return out;
+  if (unreadable) {
+    find("IST0106", "none of its values can be read, and nobody can tell whom it is to deny: it denies all");
+    return out;
+  }
   find("MSH001",
        "denies by HTTP attributes only, which the node proxy cannot see: it has no effect there. Bind the "
        "policy to a "
@@ -267,9 +286,16 @@ void compile_policy(Context& context, const AuthorizationPolicy& policy) {
                  "written. Bind "
                  "the policy to a waypoint with targetRefs");
   }
-  if (!everything) context.selector_policies[policy.meta.ns].add(*policy.selector, &policy);
   std::string key = out.key();
-  context.out.policies[key] = std::make_shared<const model::Policy>(std::move(out));
+  auto& made = context.out.policies[key];
+  if (const auto* before = converter.invalid() ? context.previous_policy(key) : nullptr;
+      before && (*before)->scope == out.scope) {
+    made = *before;
+    context.find("IST0106", Severity::kError, policy.meta, kKind, "what was in force before stays in force");
+  } else {
+    made = std::make_shared<const model::Policy>(std::move(out));
+  }
+  if (!everything) context.selector_policies[policy.meta.ns].add(*policy.selector, &policy);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "control/compile/context.h"
 
@@ -397,14 +398,15 @@ void compile_slice(Context& context, const kube::EndpointSlice& slice) {
 }
 
 void report_shared_addresses(Context& context) {
-  std::map<std::string, std::string> owner;
+  std::unordered_map<std::string_view, const kube::Pod*> owner;
+  owner.reserve(context.objects.pods.size());
   for (const auto& [key, pod] : context.objects.pods) {
     if (pod->host_network || pod->phase == "Succeeded" || pod->phase == "Failed") continue;
     for (const std::string& ip : pod->ips) {
-      auto [at, first] = owner.emplace(ip, key);
+      auto [at, first] = owner.emplace(ip, pod.get());
       if (first) continue;
       context.find("MSH009", Severity::kWarning, pod->meta, "Pod",
-                   fmt::format("has the address {} of Pod {} too", ip, at->second));
+                   fmt::format("has the address {} of Pod {} too", ip, at->second->meta.key()));
     }
   }
 }

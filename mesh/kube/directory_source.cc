@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 namespace culvert::kube {
 
@@ -224,9 +225,13 @@ void DirectorySource::rebuild() {
 }
 
 void DirectorySource::report(const std::vector<Problem>& before) {
+  auto told = [](const Problem& problem) {
+    return std::tuple(problem.origin.to_string(), problem.object, problem.message, problem.kept_last_good);
+  };
+  std::set<decltype(told(problems_.front()))> known;
+  for (const Problem& problem : before) known.insert(told(problem));
   for (const Problem& problem : problems_) {
-    if (std::any_of(before.begin(), before.end(), [&](const Problem& old) { return same(old, problem); }))
-      continue;
+    if (known.contains(told(problem))) continue;
     log_.warn("source",
               problem.kept_last_good ? "bad manifest; its last good form stays in force" : "bad manifest",
               {base::Field::bare("at", problem.origin.to_string()),

@@ -2,6 +2,7 @@
 // From YAML to what proxies get (spec control-plane section 10, Policy and Workloads).
 #include "control/compile/compile.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "mesh/kube/decode.h"
@@ -10,7 +11,7 @@
 namespace culvert::control {
 namespace {
 
-Compiled compile_yaml(const std::string& yaml) {
+Compiled compile_yaml(const std::string& yaml, const Compiled* previous = nullptr) {
   kube::DecodedFile decoded = kube::decode_manifests(yaml, "test.yaml");
   if (decoded.syntax) FAIL(decoded.syntax->message);
   std::vector<std::shared_ptr<const kube::AnyObject>> items;
@@ -21,7 +22,7 @@ Compiled compile_yaml(const std::string& yaml) {
     items.push_back(std::make_shared<const kube::AnyObject>(std::move(*document.object)));
   }
   std::vector<kube::Problem> problems;
-  return compile(*kube::assemble(items, problems), {});
+  return compile(*kube::assemble(items, problems), {}, previous);
 }
 
 const std::string kPod = R"(
@@ -133,6 +134,14 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
        "{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['80']}}, {operation: {paths: "
        "[/x]}}]}",
        1, 1},
+      // Values nobody can read: an ALLOW allows nobody, a DENY all that the rest of the rule leaves.
+      {"ALLOW", "{from: [{source: {ipBlocks: [garbage]}}]}", 0, 0},
+      {"ALLOW", "{from: [{source: {notPrincipals: ['']}}]}", 0, 0},
+      {"DENY", "{from: [{source: {ipBlocks: [garbage]}}]}", 1, 0},
+      {"DENY", "{from: [{source: {principals: ['']}}]}", 1, 0},
+      {"DENY", "{to: [{operation: {notPorts: ['80', http]}}]}", 1, 0},
+      {"DENY", "{when: [{key: source.ip, values: [10.0.0.0/33]}]}", 1, 0},
+      {"DENY", "{from: [{source: {ipBlocks: [garbage]}}, {source: {principals: [a]}}]}", 1, 1},
       {"DENY", "{from: [{source: {ipBlocks: [garbage]}}], to: [{operation: {ports: ['80']}}]}", 1, 1},
   }));
   Compiled out = compile_yaml(std::string("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
@@ -142,6 +151,29 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
   const model::Policy& policy = *out.policies.at("a/p");
   REQUIRE(policy.rules.size() == c.rules);
   if (c.rules > 0) CHECK(policy.rules[0].clauses.size() == c.clauses);
+}
+
+TEST_CASE("a policy that becomes unreadable keeps its last good form", "[policy][CP2.2]") {
+  auto denying = [](const std::string& blocks, const Compiled* previous) {
+    return compile_yaml(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: a}\n"
+        "spec: {action: DENY, rules: [{from: [{source: {ipBlocks: [" +
+            blocks + "]}}]}]}\n",
+        previous);
+  };
+  Compiled good = denying("10.1.0.0/16, 10.2.0.0/16", nullptr);
+  CHECK(good.findings.empty());
+  for (const char* bad : {"10.1.0.0/99", "10.1.0.0/16, 10.2.0.0/166"}) {
+    Compiled kept = denying(bad, &good);
+    CHECK(*kept.policies.at("a/p") == *good.policies.at("a/p"));
+    REQUIRE_FALSE(kept.findings.empty());
+    CHECK(std::any_of(kept.findings.begin(), kept.findings.end(), [](const Finding& finding) {
+      return finding.message == "what was in force before stays in force";
+    }));
+    // And it is still kept at the next change of something else.
+    CHECK(*denying(bad, &kept).policies.at("a/p") == *good.policies.at("a/p"));
+  }
+  CHECK(*denying("10.3.0.0/16", &good).policies.at("a/p") != *good.policies.at("a/p"));
 }
 
 TEST_CASE("scopes, root namespace, unsupported actions", "[policy]") {
