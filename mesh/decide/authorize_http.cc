@@ -67,23 +67,31 @@ bool host_matches(const TextMatch& match, std::string_view host) {
   }
 }
 
-// The peer's principal under each name its trust domain goes by.
-std::vector<std::string> principals_of(const HttpRequestFacts& facts, std::span<const std::string> domains) {
+// The names the peer's trust domain goes by, its own first.
+std::vector<std::string> domains_of(const HttpRequestFacts& facts, std::span<const std::string> domains) {
   std::vector<std::string> out;
   if (!facts.peer) return out;
-  out.push_back(facts.peer->principal());
+  out.push_back(facts.peer->trust_domain.str());
   bool ours = std::any_of(domains.begin(), domains.end(),
                           [&](const std::string& domain) { return facts.peer->trust_domain == domain; });
   if (!ours) return out;
   auto add = [&](const std::string& domain) {
-    if (facts.peer->trust_domain == domain) return;
-    model::Identity other = *facts.peer;
-    other.trust_domain = domain;
-    out.push_back(other.principal());
+    if (facts.peer->trust_domain != domain) out.push_back(domain);
   };
   for (const std::string& domain : domains) add(domain);
   // In policies this means the mesh's own, whatever its name.
   add("cluster.local");
+  return out;
+}
+
+// The peer's principal under each of them.
+std::vector<std::string> principals_of(const HttpRequestFacts& facts, std::span<const std::string> domains) {
+  std::vector<std::string> out;
+  for (const std::string& domain : domains_of(facts, domains)) {
+    model::Identity named = *facts.peer;
+    named.trust_domain = domain;
+    out.push_back(named.principal());
+  }
   return out;
 }
 
@@ -101,8 +109,7 @@ std::vector<std::string> values_of(const Condition& condition, const HttpRequest
     case Key::kSourceServiceAccount:
       return facts.peer ? one(facts.peer->ns.str() + "/" + facts.peer->service_account.str())
                         : std::vector<std::string>();
-    case Key::kSourceTrustDomain:
-      return facts.peer ? one(facts.peer->trust_domain.view()) : std::vector<std::string>();
+    case Key::kSourceTrustDomain: return domains_of(facts, domains);
     case Key::kRequestPrincipal:
       return facts.claims ? one(facts.token_principal) : std::vector<std::string>();
     case Key::kRequestAudiences: return facts.token_audiences;
@@ -187,8 +194,10 @@ bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, boo
   };
   bool principal =
       source.principals.empty() || list_either(source.principals, principals_of(facts, trust_domains));
-  bool l4 = principal && text_either(source.namespaces, ns) && either(source.service_accounts, account) &&
-            ip_either(source.ip_blocks, facts.source_ip);
+  bool domain =
+      source.trust_domains.empty() || list_either(source.trust_domains, domains_of(facts, trust_domains));
+  bool l4 = principal && domain && text_either(source.namespaces, ns) &&
+            either(source.service_accounts, account) && ip_either(source.ip_blocks, facts.source_ip);
   if (!l4 || !http) return l4;
   std::vector<std::string> tokens;
   if (facts.claims) tokens.emplace_back(facts.token_principal);

@@ -30,6 +30,7 @@ struct HttpSource {
   Either<TextMatch> principals;  // without "spiffe://"
   Either<TextMatch> request_principals;
   Either<TextMatch> namespaces;
+  Either<TextMatch> trust_domains;
   Either<ServiceAccountMatch> service_accounts;
   Either<base::Cidr> ip_blocks, remote_ip_blocks;
   bool operator==(const HttpSource&) const = default;

@@ -428,6 +428,7 @@ void map(Way& way, HttpSource& m, pbw::HttpSource& p) {
   MESSAGE(service_accounts);
   MESSAGE(ip_blocks);
   MESSAGE(remote_ip_blocks);
+  MESSAGE(trust_domains);
 }
 
 template <class Way>

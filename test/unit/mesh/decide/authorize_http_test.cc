@@ -148,6 +148,24 @@ TEST_CASE("principals, under every name of the trust domain", "[2.6.2]") {
   CHECK(holds("new.example/ns/web/sa/front", {"ours.example"}));
 }
 
+TEST_CASE("trust domains, under every name of ours", "[2.6.2]") {
+  Request request;
+  request.peer = *model::Identity::parse("spiffe://new.example/ns/web/sa/front");
+  auto holds = [&](std::string domain, std::vector<std::string> domains, bool negated = false) {
+    HttpSource source;
+    (negated ? source.trust_domains.none : source.trust_domains.any) = exact(std::move(domain));
+    return matches(source, request.facts(), true, domains);
+  };
+  CHECK(holds("new.example", {}));
+  CHECK(holds("old.example", {"new.example", "old.example"}));
+  CHECK(holds("cluster.local", {"new.example"}));
+  CHECK_FALSE(holds("cluster.local", {"ours.example"}));
+  CHECK_FALSE(holds("cluster.local", {"new.example"}, true));
+  request.mtls = false;
+  CHECK_FALSE(holds("new.example", {"new.example"}));
+  CHECK(holds("new.example", {"new.example"}, true));
+}
+
 TEST_CASE("sources: value forms, negation, what is not there", "[2.6.2]") {
   struct Row {
     std::string name;

@@ -72,6 +72,7 @@ WaypointService rich_service() {
   HttpSource source;
   source.principals = {{TextMatch::prefix("a")}, {TextMatch::exact("b")}};
   source.service_accounts.any = {{"shop", "web"}};
+  source.trust_domains.any = {TextMatch::exact("cluster.local")};
   source.remote_ip_blocks.none = {*base::Cidr::parse("192.0.2.0/24")};
   rule.from = {source};
   HttpOperation operation;
