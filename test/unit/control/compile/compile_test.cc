@@ -189,7 +189,7 @@ TEST_CASE("scopes, root namespace, unsupported actions", "[policy]") {
   CHECK(scope("a", "{selector: {}}") == "Namespace");
   CHECK(scope("a", "{selector: {matchLabels: {x: y}}}") == "WorkloadSelector");
   CHECK(scope("a", "{action: AUDIT, rules: [{}]}") == "none");
-  CHECK(scope("a", "{action: CUSTOM, rules: [{}]}") == "none");
+  CHECK(scope("a", "{action: CUSTOM, provider: {name: ext}, rules: [{}]}") == "none");
   CHECK(scope("a", "{targetRefs: [{kind: Service, name: x, group: ''}], rules: [{}]}") == "none");
 }
 
