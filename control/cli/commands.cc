@@ -24,6 +24,16 @@ int report(const CommandTools& tools, const base::Error& error) {
   return 1;
 }
 
+// Nobody answers: most often the command was given in the wrong place, or without an address.
+int report_fetch(const CommandTools& tools, const base::Error& error, std::string_view hint) {
+  tools.err << "culvert: " << error.message() << "\n" << hint << "\n";
+  return 1;
+}
+constexpr std::string_view kAdminHint =
+    "Is a node proxy at that address? Its admin pages are on its own node; --admin HOST:PORT says where.";
+constexpr std::string_view kControlHint =
+    "Is culvertd at that address? --control HOST:PORT says where its pages are (its option --http).";
+
 int print(const CommandTools& tools, const base::Result<std::string>& text) {
   if (!text) return report(tools, text.error());
   tools.out << *text;
@@ -90,7 +100,8 @@ void add_get(CLI::App& app, const CommandTools& tools, int& status) {
     bool of_control = kind == GetKind::kProxies;
     auto dump =
         of_control ? tools.fetch(flags->control, "/debug/syncz") : tools.fetch(flags->admin, "/config_dump");
-    status = dump ? print(tools, render(kind, *dump, flags->options)) : report(tools, dump.error());
+    status = dump ? print(tools, render(kind, *dump, flags->options))
+                  : report_fetch(tools, dump.error(), of_control ? kControlHint : kAdminHint);
   });
 }
 
@@ -100,7 +111,8 @@ int show_status(const CommandTools& tools, const std::string& address) {
                                                          {"/debug/ambientz", &pages.ambient},
                                                          {"/debug/syncz", &pages.sync},
                                                          {"/debug/config_errors", &pages.errors}};
-  if (auto ready = tools.fetch(address, "/ready"); !ready) return report(tools, ready.error());
+  if (auto ready = tools.fetch(address, "/ready"); !ready)
+    return report_fetch(tools, ready.error(), kControlHint);
   for (const auto& [path, page] : wanted) {
     auto text = tools.fetch(address, path);
     if (!text) return report(tools, text.error());
@@ -165,7 +177,7 @@ void add_completion(CLI::App& app, const CommandTools& tools) {
 
 int run_command(int argc, char** argv, const CommandTools& tools) {
   CLI::App app("The command line of the Culvert service mesh", "culvert");
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   int status = 0;
   app.add_subcommand("version", "Print the version")->callback([&tools] {
     tools.out << version_text() << "\n";
@@ -179,6 +191,10 @@ int run_command(int argc, char** argv, const CommandTools& tools) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error, tools.out, tools.err) == 0 ? 0 : 2;
+  }
+  if (app.get_subcommands().empty()) {
+    tools.err << app.help();
+    return 2;
   }
   tools.out.flush();
   return tools.out ? status : 1;

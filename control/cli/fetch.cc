@@ -38,9 +38,10 @@ async::Task<Result<std::string>> get(async::Loop& loop, io::Network& network, st
     limits.body_bytes_max = kFetchBytesMax;
     Result<wire::H1Message> answer =
         co_await conn::http_request(loop, **stream, std::move(call), limits, deadline);
-    if (!answer) co_return fail(std::move(answer).error());
+    if (!answer) co_return fail(std::move(answer).error().wrap("ask " + host_port));
     if (answer->status != 200) {
-      co_return fail(Code::kUnavailable, fmt::format("{} answered {}", path, answer->status));
+      co_return fail(Code::kUnavailable,
+                     fmt::format("{} answered {} to {}", host_port, answer->status, path));
     }
     co_return std::move(answer->body);
   }
@@ -52,9 +53,7 @@ async::Task<Result<std::string>> get(async::Loop& loop, io::Network& network, st
 async::Task<Result<std::string>> fetch(async::Loop& loop, io::Network& network, std::string host_port,
                                        std::string path, base::Duration timeout) {
   async::Deadline deadline = async::Deadline::in(loop, timeout);
-  Result<std::string> body = co_await get(loop, network, host_port, std::move(path), deadline);
-  if (!body) co_return fail(std::move(body).error().wrap("ask " + host_port));
-  co_return body;
+  co_return co_await get(loop, network, std::move(host_port), std::move(path), deadline);
 }
 
 }  // namespace culvert::control
