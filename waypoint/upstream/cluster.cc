@@ -70,6 +70,13 @@ std::vector<decide::OutlierDetector::Change> SharedCluster::sweep(const model::O
   return changes;
 }
 
+std::vector<decide::OutlierDetector::Change> SharedCluster::clear() {
+  std::lock_guard lock(mutex_);
+  std::vector<decide::OutlierDetector::Change> changes = outliers_.clear();
+  mark(changes);
+  return changes;
+}
+
 std::shared_ptr<SharedCluster> SharedClusters::get(const ClusterKey& key) {
   std::lock_guard lock(mutex_);
   std::shared_ptr<SharedCluster>& slot = clusters_[key];
@@ -106,6 +113,7 @@ void Cluster::refresh(const MeshState& state) {
   auto policy = std::make_shared<model::TrafficPolicy>();
   if (backend_) *policy = (subset ? subset->policy : backend_->policy).of(key_.port);
   policy_ = std::move(policy);
+  if (!policy_->outliers) tell(shared_->clear());
 
   picker_.reset();
   hosts_.clear();

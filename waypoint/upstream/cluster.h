@@ -74,6 +74,8 @@ class SharedCluster {
   std::vector<decide::OutlierDetector::Change> report(const model::OutlierDetection& rules,
                                                       const std::string& host, decide::HostOutcome outcome,
                                                       base::TimePoint now);
+  // There are no rules any more: everybody comes back.
+  std::vector<decide::OutlierDetector::Change> clear();
   // Brings back whose time is over.
   std::vector<decide::OutlierDetector::Change> sweep(const model::OutlierDetection& rules,
                                                      base::TimePoint now);
