@@ -132,7 +132,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 // The known field that was probably meant, or empty.
-std::string_view nearest(std::string_view key, std::initializer_list<std::string_view> known) {
+std::string_view nearest(std::string_view key, const std::vector<std::string_view>& known) {
   constexpr size_t kFieldBytesMax = 64;  // longer than any field; the table stays small
   if (key.size() > kFieldBytesMax) return {};
   std::string_view best;
@@ -151,10 +151,13 @@ std::string_view nearest(std::string_view key, std::initializer_list<std::string
 
 }  // namespace
 
-void Cursor::only(std::initializer_list<std::string_view> known) const {
+void Cursor::only(std::initializer_list<std::string_view> known,
+                  std::initializer_list<std::string_view> also) const {
   for (const auto& [key, value] : fields()) {
-    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    std::string_view meant = nearest(key, known);
+    std::vector<std::string_view> all(known);
+    all.insert(all.end(), also);
+    if (std::find(all.begin(), all.end(), key) != all.end()) continue;
+    std::string_view meant = nearest(key, all);
     value.fail(fmt::format("unknown field; {}known here: {}",
                            meant.empty() ? std::string() : fmt::format("did you mean \"{}\"? ", meant),
                            fmt::join(known, ", ")));

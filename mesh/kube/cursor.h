@@ -48,7 +48,9 @@ class Cursor {
   std::vector<std::string> texts() const;
   Labels labels() const;
   // Every key of this map must be one of `known`; others are errors (a misspelt rule must not be lost).
-  void only(std::initializer_list<std::string_view> known) const;
+  // `also`: known too, but not offered.
+  void only(std::initializer_list<std::string_view> known,
+            std::initializer_list<std::string_view> also = {}) const;
   void fail(const std::string& message) const;
   // What was taken although it is not as the API has it.
   void note(const std::string& message) const;

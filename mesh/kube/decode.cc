@@ -86,18 +86,36 @@ const std::vector<Kind>& kinds() {
       {"security.istio.io", "AuthorizationPolicy", true,
        wrap<AuthorizationPolicy, decode_authorization_policy>},
       {"security.istio.io", "PeerAuthentication", true, wrap<PeerAuthentication, decode_peer_authentication>},
+      {"networking.istio.io", "VirtualService", true, wrap<VirtualService, decode_virtual_service>},
+      {"networking.istio.io", "DestinationRule", true, wrap<DestinationRule, decode_destination_rule>},
+      {"networking.istio.io", "ProxyConfig", true, wrap<ProxyConfig, decode_proxy_config>},
+      {"security.istio.io", "RequestAuthentication", true,
+       wrap<RequestAuthentication, decode_request_authentication>},
+      {"telemetry.istio.io", "Telemetry", true, wrap<Telemetry, decode_telemetry>},
+      {"install.istio.io", "IstioOperator", true, wrap<IstioOperator, decode_istio_operator>},
+      {"gateway.networking.k8s.io", "HTTPRoute", true, wrap<HttpRoute, decode_http_route_object>},
+      {"gateway.networking.k8s.io", "GRPCRoute", true, wrap<GrpcRoute, decode_grpc_route>},
+      {"gateway.networking.k8s.io", "TCPRoute", true, wrap<TcpRoute, decode_tcp_route>},
+      {"gateway.networking.k8s.io", "TLSRoute", true, wrap<TlsRoute, decode_tls_route>},
+      {"gateway.networking.k8s.io", "ReferenceGrant", true, wrap<ReferenceGrant, decode_reference_grant>},
+      {"gateway.networking.k8s.io", "BackendTLSPolicy", true,
+       wrap<BackendTlsPolicy, decode_backend_tls_policy>},
+      {"gateway.networking.x-k8s.io", "XBackendTrafficPolicy", true,
+       wrap<BackendTrafficPolicy, decode_backend_traffic_policy>},
+      {"policy.culvert.dev", "RateLimitPolicy", true, wrap<RateLimitPolicy, decode_rate_limit_policy>},
+      {"", "ConfigMap", true, wrap<ConfigMap, decode_config_map>},
+      {"", "Secret", true, wrap<Secret, decode_secret>},
       {"culvert.dev", "PodBinding", true, wrap<PodBinding, decode_pod_binding>},
   };
   return all;
 }
 
-// Kinds that belong here but are read by the waypoint, by telemetry or by an installer.
-bool is_other_kind(std::string_view group, std::string_view kind) {
+// Groups whose other kinds are known to exist, but not read.
+bool is_other_kind(std::string_view group) {
   static constexpr std::string_view kGroups[] = {"networking.istio.io",       "security.istio.io",
                                                  "telemetry.istio.io",        "install.istio.io",
                                                  "gateway.networking.k8s.io", "extensions.istio.io"};
-  if (std::find(std::begin(kGroups), std::end(kGroups), group) != std::end(kGroups)) return true;
-  return group.empty() && (kind == "ConfigMap" || kind == "Secret");
+  return std::find(std::begin(kGroups), std::end(kGroups), group) != std::end(kGroups);
 }
 
 Meta decode_meta(const Cursor& root, bool namespaced, const std::string& file) {
@@ -182,11 +200,11 @@ class FileDecoder {
     std::string group = slash == std::string::npos ? "" : version.substr(0, slash);
     auto known = std::find_if(kinds().begin(), kinds().end(),
                               [&](const Kind& k) { return k.name == kind && k.group == group; });
-    if (known == kinds().end() && !is_other_kind(group, kind)) {
+    if (known == kinds().end() && !is_other_kind(group)) {
       out_.unknown_kinds++;
       return;
     }
-    if (known == kinds().end() && group == "security.istio.io" && kind != "RequestAuthentication") {
+    if (known == kinds().end() && group == "security.istio.io") {
       root.at("kind").fail(fmt::format(
           "\"{}\" must be AuthorizationPolicy, PeerAuthentication or RequestAuthentication", kind));
     }

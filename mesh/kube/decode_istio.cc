@@ -5,18 +5,13 @@
 #include <cctype>
 
 #include "mesh/kube/decode.h"
+#include "mesh/kube/decode_fields.h"
 #include "mesh/kube/decode_kinds.h"
 #include "net/base/ip.h"
 
 namespace culvert::kube {
 
 namespace {
-
-std::optional<Labels> decode_match_labels(const Cursor& selector) {
-  if (selector.absent()) return std::nullopt;
-  selector.only({"matchLabels"});
-  return selector.at("matchLabels").labels();
-}
 
 WorkloadEntry decode_entry_spec(const Cursor& spec) {
   spec.only({"address", "ports", "labels", "network", "locality", "weight", "serviceAccount"});
@@ -91,20 +86,21 @@ ServiceEntry decode_service_entry(const Cursor& root, Meta meta) {
   return entry;
 }
 
-namespace {
-
 AuthorizationPolicy::Source decode_source(const Cursor& source) {
   source.only({"principals", "notPrincipals", "requestPrincipals", "notRequestPrincipals", "namespaces",
                "notNamespaces", "ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks",
-               "serviceAccounts", "notServiceAccounts"});
+               "serviceAccounts", "notServiceAccounts", "trustDomains", "notTrustDomains"});
   auto list = [&](const char* key) { return source.at(key).texts(); };
   return {list("principals"),        list("notPrincipals"),
           list("requestPrincipals"), list("notRequestPrincipals"),
           list("namespaces"),        list("notNamespaces"),
           list("ipBlocks"),          list("notIpBlocks"),
           list("remoteIpBlocks"),    list("notRemoteIpBlocks"),
-          list("serviceAccounts"),   list("notServiceAccounts")};
+          list("serviceAccounts"),   list("notServiceAccounts"),
+          list("trustDomains"),      list("notTrustDomains")};
 }
+
+namespace {
 
 AuthorizationPolicy::Operation decode_operation(const Cursor& operation) {
   operation.only({"hosts", "notHosts", "ports", "notPorts", "methods", "notMethods", "paths", "notPaths"});
@@ -165,13 +161,15 @@ AuthorizationPolicy decode_authorization_policy(const Cursor& root, Meta meta) {
   Cursor spec = root.at("spec");
   spec.only({"selector", "targetRef", "targetRefs", "action", "rules", "provider"});
   policy.selector = decode_match_labels(spec.at("selector"));
-  auto add_target = [&](const Cursor& ref) {
-    policy.target_refs.push_back({ref.at("group").text(), ref.at("kind").text(), ref.at("name").text()});
-  };
-  if (!spec.at("targetRef").absent()) add_target(spec.at("targetRef"));
-  for (const Cursor& ref : spec.at("targetRefs").items()) add_target(ref);
+  policy.target_refs = decode_target_refs(spec);
   decode_action(spec.at("action"), policy);
   for (const Cursor& rule : spec.at("rules").items()) policy.rules.push_back(decode_rule(rule));
+  bool custom = policy.action == AuthorizationPolicy::Action::kCustom;
+  spec.at("provider").only({"name"});
+  if (custom) policy.provider = decode_needed(spec.at("provider"), "name");
+  if (!custom && !spec.at("provider").absent()) spec.at("provider").fail("goes only with action CUSTOM");
+  policy.dry_run = policy.meta.annotations.contains("istio.io/dry-run") &&
+                   policy.meta.annotations.at("istio.io/dry-run") == "true";
   return policy;
 }
 

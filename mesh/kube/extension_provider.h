@@ -45,6 +45,7 @@ struct OpenTelemetryProvider {
   base::Duration timeout = std::chrono::seconds(5);
   std::vector<ProviderHeader> headers;  // of http, or gRPC's initial metadata
   bool environment_resource = false;    // resourceDetectors.environment
+  bool semantic_service_name = false;   // serviceAttributeEnrichment: OTEL_SEMANTIC_CONVENTIONS
 };
 
 struct PrometheusProvider {};

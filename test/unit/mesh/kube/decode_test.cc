@@ -302,9 +302,9 @@ status:
 TEST_CASE("AuthorizationPolicy: all fields") {
   auto policy = only<AuthorizationPolicy>(kPolicy + R"(
 spec:
-  selector: {matchLabels: {app: web}}
-  targetRef: {group: "", kind: Service, name: one}
-  targetRefs: [{group: g, kind: Gateway, name: two}]
+  targetRefs:
+    - {group: "", kind: Service, name: one, sectionName: http}
+    - {group: g, kind: Gateway, name: two}
   action: DENY
   rules:
     - from:
@@ -321,6 +321,8 @@ spec:
             notRemoteIpBlocks: [2.1.0.0/16]
             serviceAccounts: [s]
             notServiceAccounts: [ns]
+            trustDomains: [td]
+            notTrustDomains: [nt]
       to:
         - operation:
             hosts: [h]
@@ -334,9 +336,10 @@ spec:
       when:
         - {key: source.ip, values: [1.2.3.4], notValues: [4.3.2.1]}
 )");
-  CHECK(policy.selector == Labels{{"app", "web"}});
+  CHECK_FALSE(policy.selector);
   REQUIRE(policy.target_refs.size() == 2);
   CHECK(policy.target_refs[0].name == "one");
+  CHECK(policy.target_refs[0].section_name == "http");
   CHECK(policy.target_refs[1].group == "g");
   CHECK(policy.action == AuthorizationPolicy::Action::kDeny);
   REQUIRE(policy.rules.size() == 1);
@@ -353,6 +356,8 @@ spec:
   CHECK(source.not_remote_ip_blocks == Strings{"2.1.0.0/16"});
   CHECK(source.service_accounts == Strings{"s"});
   CHECK(source.not_service_accounts == Strings{"ns"});
+  CHECK(source.trust_domains == Strings{"td"});
+  CHECK(source.not_trust_domains == Strings{"nt"});
   const auto& operation = policy.rules[0].to[0];
   CHECK(operation.hosts == Strings{"h"});
   CHECK(operation.not_hosts == Strings{"nh"});
@@ -375,10 +380,21 @@ TEST_CASE("AuthorizationPolicy: absent, empty and match-all are three things") {
   CHECK(only<AuthorizationPolicy>(kPolicy + "spec: {selector: {}}").selector == Labels{});
   CHECK(only<AuthorizationPolicy>(kPolicy + "spec: {rules: [{}]}").rules.size() == 1);
   for (auto [text, action] : {std::pair{"ALLOW", AuthorizationPolicy::Action::kAllow},
-                              {"AUDIT", AuthorizationPolicy::Action::kAudit},
-                              {"CUSTOM", AuthorizationPolicy::Action::kCustom}}) {
+                              {"AUDIT", AuthorizationPolicy::Action::kAudit}}) {
     CHECK(only<AuthorizationPolicy>(kPolicy + "spec: {action: " + text + "}").action == action);
   }
+  auto custom = only<AuthorizationPolicy>(kPolicy + "spec: {action: CUSTOM, provider: {name: p}}");
+  CHECK(custom.action == AuthorizationPolicy::Action::kCustom);
+  CHECK(custom.provider == "p");
+  CHECK_FALSE(custom.dry_run);
+  CHECK(only<AuthorizationPolicy>("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+                                  "metadata: {name: x, annotations: {istio.io/dry-run: \"true\"}}\n")
+            .dry_run);
+  CHECK(problems(kPolicy + "spec: {action: CUSTOM}") == Strings{"4: spec.provider.name: is missing"});
+  CHECK(problems(kPolicy + "spec: {provider: {name: p}}") ==
+        Strings{"4: spec.provider: goes only with action CUSTOM"});
+  CHECK(problems(kPolicy + "spec: {selector: {}, targetRefs: [{kind: Service, name: s}]}") ==
+        Strings{"4: spec.selector: excludes targetRefs; keep one of the two"});
   // "from nobody" must not become "from anybody".
   CHECK(problems(kPolicy + "spec:\n  rules:\n  - from: []\n").front().starts_with("6: spec.rules[0].from: "));
   CHECK(problems(kPolicy + "spec:\n  rules:\n  - to: []\n").front().starts_with("6: spec.rules[0].to: "));
