@@ -5,25 +5,12 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
-#include "mesh/kube/decode.h"
-#include "mesh/kube/directory_source.h"
+#include "test/unit/control/compile/objects.h"
 
 namespace culvert::control {
 namespace {
 
-Compiled compile_yaml(const std::string& yaml, const Compiled* previous = nullptr) {
-  kube::DecodedFile decoded = kube::decode_manifests(yaml, "test.yaml");
-  if (decoded.syntax) FAIL(decoded.syntax->message);
-  std::vector<std::shared_ptr<const kube::AnyObject>> items;
-  for (auto& document : decoded.documents) {
-    for (const auto& problem : document.problems)
-      UNSCOPED_INFO(problem.origin.to_string() << " " << problem.message);
-    REQUIRE(document.object);
-    items.push_back(std::make_shared<const kube::AnyObject>(std::move(*document.object)));
-  }
-  std::vector<kube::Problem> problems;
-  return compile(*kube::assemble(items, problems), {}, previous);
-}
+using test::compile_yaml;
 
 const std::string kPod = R"(
 apiVersion: v1
