@@ -185,3 +185,99 @@ def test_signals_to_agent_and_culvertd_end_them_cleanly(mesh):
     lab.culvertd.signal(signal.SIGINT)
     assert lab.culvertd.process.wait(timeout=10) == 0
     lab.start_control()
+
+
+def test_full_conntrack_is_named_and_survived(mesh):
+    """A pod whose table of connections is full: the node agent says so, and all is well afterwards."""
+    knob = "/proc/sys/net/netfilter/nf_conntrack_max"
+    if not os.path.exists(knob):
+        pytest.skip("this kernel has no nf_conntrack_max")
+    one = mesh.lab.nodes[0]
+    offset = one.agent.log_size()
+    with open(knob, encoding="utf-8") as file:
+        usual = file.read().strip()
+    client = None
+    try:
+        with open(knob, "w", encoding="utf-8") as file:
+            file.write("16")   # of each namespace; the kernel compares every one with the same bound
+        client = mesh.web.start("crowd", [PYTHON, APPS, "parallel", mesh.api1.ip, "--count", "200"])
+        wait_until("the agent names the full table", lambda: "nf_conntrack_max" in one.agent.log(offset), 30)
+    finally:
+        with open(knob, "w", encoding="utf-8") as file:
+            file.write(usual)
+        if client:
+            client.kill()
+    wait_reaches(mesh.web, mesh.api1.ip, timeout=20)
+    assert one.ztunnel.program.alive() and one.agent.alive()
+
+
+def test_name_server_down_is_named_and_survived(mesh):
+    """A service behind a name that cannot be resolved: its connections fail in words, others do not."""
+    lab, one = mesh.lab, mesh.lab.nodes[0]
+    lab.write("nowhere", {
+        "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": {"name": "nowhere", "namespace": "production"},
+        "spec": {"hosts": ["db.nowhere.test"], "addresses": ["240.240.7.7"], "resolution": "DNS",
+                 "ports": [{"number": 5432, "name": "tcp-db", "protocol": "TCP"}]}})
+    offset = one.ztunnel.program.log_size()
+
+    def refused():
+        reaches(mesh.web, "240.240.7.7", 5432)
+        log = one.ztunnel.program.log(offset)
+        return "db.nowhere.test" in log and "resolve" in log
+    wait_until("the proxy's log names the host it cannot resolve", refused, 40, interval=0.5)
+    assert reaches(mesh.web, mesh.api1.ip)
+    lab.remove("nowhere")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB, and a file that fills it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=64k", "culvert-e2e-disk", place])
+
+    def fill():
+        with open(place / "filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+            except OSError:
+                pass
+    yield place, fill
+    run(["umount", "-l", place], check=False)
+
+
+def test_culvertd_on_a_full_disk_does_not_start_and_says_why(mesh, small_disk, tmp_path):
+    place, fill = small_disk
+    (tmp_path / "manifests").mkdir()
+    fill()
+    done = run([mesh.lab.binary("culvertd"), "--dir", tmp_path / "manifests", "--state", place / "state",
+                "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"], check=False, timeout=20)
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr and str(place) in done.stderr
+
+
+def test_culvertd_goes_on_when_the_disk_fills(mesh, small_disk, tmp_path):
+    import subprocess
+    place, fill = small_disk
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    with open(tmp_path / "log", "w+", encoding="utf-8") as log:
+        daemon = subprocess.Popen([mesh.lab.binary("culvertd"), "--dir", str(manifests), "--state", str(place / "state"),
+                                   "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"], stdout=log, stderr=log)
+        try:
+            def said(text):
+                with open(tmp_path / "log", encoding="utf-8") as file:
+                    return text in file.read()
+            wait_until("culvertd is ready", lambda: said("ready"), 15)
+            fill()
+            # Needs a virtual address, which cannot be kept now.
+            (manifests / "entry.yaml").write_text(
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: d}\n"
+                "spec: {hosts: [e.example.com], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}\n")
+            wait_until("it says what it could not write", lambda: said("No space left on device"), 15)
+            assert daemon.poll() is None
+        finally:
+            daemon.terminate()
+            assert daemon.wait(10) == 0
