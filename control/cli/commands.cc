@@ -83,8 +83,11 @@ void add_get(CLI::App& app, const CommandTools& tools, int& status) {
       });
   sub->add_option("--admin", flags->admin, "host:port of the node proxy's admin pages")
       ->capture_default_str();
-  sub->add_option("--control", flags->control, "host:port of culvertd's pages, for proxies")
-      ->capture_default_str();
+  CLI::Option* control =
+      sub->add_option("--control", flags->control,
+                      "host:port of culvertd's pages: for proxies, or to see what it derived instead of "
+                      "what a proxy has")
+          ->capture_default_str();
   sub->add_option("--namespace,-n", flags->options.ns, "Only of this namespace");
   sub->add_option("--node", flags->options.node, "Only of this node: workloads and proxies");
   sub->add_option("--direction", flags->options.direction, "Only these connections")
@@ -93,13 +96,20 @@ void add_get(CLI::App& app, const CommandTools& tools, int& status) {
   sub->add_option("--output,-o", flags->output, "table, json or yaml")
       ->check(CLI::IsMember({"table", "json", "yaml"}))
       ->capture_default_str();
-  sub->callback([flags, &tools, &status] {
+  sub->callback([flags, control, &tools, &status] {
     GetKind kind = *parse_get_kind(flags->kind);
     flags->options.format = *parse_output_format(flags->output);
     flags->options.now = tools.now();
-    bool of_control = kind == GetKind::kProxies;
-    auto dump =
-        of_control ? tools.fetch(flags->control, "/debug/syncz") : tools.fetch(flags->admin, "/config_dump");
+    bool proxy_only = kind == GetKind::kCertificates || kind == GetKind::kConnections;
+    if (control->count() > 0 && proxy_only) {
+      tools.err << "culvert: only a node proxy knows its " << flags->kind << "; use --admin\n";
+      status = 2;
+      return;
+    }
+    bool of_control = kind == GetKind::kProxies || control->count() > 0;
+    auto dump = kind == GetKind::kProxies ? tools.fetch(flags->control, "/debug/syncz")
+                : of_control              ? tools.fetch(flags->control, "/debug/ambientz")
+                                          : tools.fetch(flags->admin, "/config_dump");
     status = dump ? print(tools, render(kind, *dump, flags->options))
                   : report_fetch(tools, dump.error(), of_control ? kControlHint : kAdminHint);
   });

@@ -18,6 +18,11 @@ json texts(const List& list, Text text) {
   return out;
 }
 
+json to_json(const model::GatewayAddress& address) {
+  return {{"destination", std::visit([](const auto& to) { return to.to_string(); }, address.destination)},
+          {"hboneMtlsPort", address.hbone_mtls_port}};
+}
+
 json to_json(const model::Workload& w) {
   json services = json::object();
   for (const auto& member : w.services) {
@@ -42,7 +47,7 @@ json to_json(const model::Workload& w) {
               {"services", std::move(services)}};
   if (!w.hostname.empty()) out["hostname"] = w.hostname.str();
   if (w.network_mode == model::NetworkMode::kHostNetwork) out["networkMode"] = "HostNetwork";
-  if (w.waypoint) out["waypoint"] = w.waypoint->to_string();
+  if (w.waypoint) out["waypoint"] = to_json(*w.waypoint);
   return out;
 }
 
@@ -56,7 +61,7 @@ json to_json(const model::Service& s) {
               {"ports", std::move(ports)},
               {"canonical", s.canonical}};
   if (!s.subject_alt_names.empty()) out["subjectAltNames"] = s.subject_alt_names;
-  if (s.waypoint) out["waypoint"] = s.waypoint->to_string();
+  if (s.waypoint) out["waypoint"] = to_json(*s.waypoint);
   return out;
 }
 

@@ -70,6 +70,10 @@ TEST_CASE("get asks the proxy, or the control plane, and says where it asked in 
   Ran proxies = culvert({"get", "proxies", "--control", "10.0.0.1:8080"},
                         {{"10.0.0.1:8080/debug/syncz", R"({"proxies": []})"}});
   CHECK(proxies.status == 0);
+  Ran derived = culvert({"get", "services", "--control", "10.0.0.1:8080"},
+                        {{"10.0.0.1:8080/debug/ambientz", R"({"services": [], "workloads": []})"}});
+  CHECK(derived.status == 0);
+  CHECK(culvert({"get", "certs", "--control", "10.0.0.1:8080"}).status == 2);
 
   Ran nobody = culvert({"get", "services", "--admin", "10.0.0.9:15000"});
   CHECK(nobody.status == 1);
