@@ -131,6 +131,13 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
 // The known field that was probably meant, or empty.
 std::string_view nearest(std::string_view key, const std::vector<std::string_view>& known) {
   constexpr size_t kFieldBytesMax = 64;  // longer than any field; the table stays small
@@ -146,7 +153,15 @@ std::string_view nearest(std::string_view key, const std::vector<std::string_vie
       best_distance = distance;
     }
   }
-  return best;
+  if (!best.empty() || key.size() < 4) return best;
+  // A part of a longer name: "labels" for "matchLabels".
+  for (std::string_view name : known) {
+    if (name.size() >= 4 && (lower(name).find(lower(key)) != std::string::npos ||
+                             lower(key).find(lower(name)) != std::string::npos)) {
+      return name;
+    }
+  }
+  return {};
 }
 
 }  // namespace

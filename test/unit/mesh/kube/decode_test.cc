@@ -3,51 +3,17 @@
 // control-plane 1.1, 1.14).
 #include "mesh/kube/decode.h"
 
-#include <fmt/format.h>
-
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "test/unit/mesh/kube/decode_helpers.h"
 
 using namespace culvert;
 using namespace culvert::kube;
 
 namespace {
 
-// The only object of `text`, which must be good.
-template <class T>
-T only(const std::string& text) {
-  DecodedFile file = decode_manifests(text, "f.yaml");
-  INFO(text);
-  REQUIRE_FALSE(file.syntax);
-  REQUIRE(file.documents.size() == 1);
-  for (const Problem& problem : file.documents[0].problems) UNSCOPED_INFO(problem.message);
-  REQUIRE(file.documents[0].problems.empty());
-  REQUIRE(file.documents[0].object);
-  REQUIRE(std::holds_alternative<T>(*file.documents[0].object));
-  return std::get<T>(*file.documents[0].object);
-}
-
-// "line: message" of each problem of the only document, which must have no object.
-std::vector<std::string> problems(const std::string& text) {
-  DecodedFile file = decode_manifests(text, "dir/f.yaml");
-  REQUIRE_FALSE(file.syntax);
-  REQUIRE(file.documents.size() == 1);
-  CHECK_FALSE(file.documents[0].object);
-  std::vector<std::string> out;
-  for (const Problem& problem : file.documents[0].problems) {
-    CHECK(problem.origin.file == "dir/f.yaml");
-    out.push_back(fmt::format("{}: {}", problem.origin.line, problem.message));
-  }
-  return out;
-}
-
-using Strings = std::vector<std::string>;
-
-std::string head(std::string_view version, std::string_view kind) {
-  return fmt::format("apiVersion: {}\nkind: {}\nmetadata: {{name: x, namespace: n}}\n", version, kind);
-}
 const std::string kPolicy = head("security.istio.io/v1", "AuthorizationPolicy");
 const std::string kPeerAuth = head("security.istio.io/v1", "PeerAuthentication");
 const std::string kService = head("v1", "Service");
