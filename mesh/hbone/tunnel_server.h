@@ -30,7 +30,7 @@ class ServerStream {
  public:
   virtual ~ServerStream() = default;
   virtual const HeaderList& headers() const = 0;
-  // HEADERS with END_STREAM, no body; the request side is reset.
+  // HEADERS with END_STREAM, no body; the request side is reset once the stream is dropped.
   virtual void reject(uint16_t status, HeaderList extra = {}) = 0;
   // HEADERS 200 without END_STREAM; bytes may follow.
   virtual io::ByteStream& accept(HeaderList extra) = 0;

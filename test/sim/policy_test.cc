@@ -50,6 +50,7 @@ TEST_CASE("a policy ends the connection it forbids, and no other", "[sim][world]
   CHECK(again.received == 0);
   CHECK(api.accepted == accepted);  // a denied connection never reaches the application
   CHECK(world.logged("policy rejection"));
+  CHECK(world.logged("http status: 401"));  // the client's node proxy is told, and says so
   world.finish(admin);
   CHECK(admin.received == 2'400'000);
   CHECK(admin.clean_end);
