@@ -125,13 +125,13 @@ void Worker::drain() {
 void Worker::close(std::function<void()> done) {
   drain();
   acceptor_.cancel_all();
-  listener_.reset();
   connections_.cancel_all();
   closing_.spawn(wait_closed(*this, std::move(done)));
 }
 
 async::Task<void> Worker::wait_closed(Worker& worker, std::function<void()> done) {
   co_await worker.acceptor_.idle().wait();
+  worker.listener_.reset();
   co_await worker.connections_.idle().wait();
   done();
 }

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "test/sim/waypoint_world.h"
+
+#include <catch2/catch.hpp>
+
+#include "net/io/stream_wait.h"
+#include "net/wire/sniff.h"
+
+namespace culvert::test {
+
+namespace {
+
+using async::Task;
+using base::Result;
+using namespace std::chrono_literals;
+
+constexpr char kVip[] = "10.96.0.1:80";
+
+config::WaypointConfig waypoint_config() {
+  config::WaypointConfig config;
+  config.name = config.service_account = config.pod_name = "waypoint";
+  config.namespace_ = "shop";
+  config.instance_ip = *base::IpAddr::parse("10.0.9.9");
+  config.ipv6_enabled = false;
+  return config;
+}
+
+waypoint::Self self_of(const config::WaypointConfig& config) {
+  return {
+      {config.trust_domain, config.namespace_, config.service_account}, config.network, config.instance_ip};
+}
+
+}  // namespace
+
+struct WaypointWorld::Client {
+  Client(WaypointWorld& world, const std::string& name)
+      : identity{"cluster.local", "shop", name},
+        host(world.network.add_host(
+            name, "n1", {*base::IpAddr::parse("10.0.1." + std::to_string(10 + world.clients_.size()))})),
+        network(world.network.process(host)),
+        certificate(world.issue(identity)),
+        dialer(
+            world.loop, *network, [] { return io::DialOptions{}; },
+            [this](model::Identity, async::Deadline) { return give(certificate); }, {}),
+        pool(world.loop, dialer, {}) {}
+  static Task<Result<wire::TlsIdentityRef>> give(wire::TlsIdentityRef certificate) { co_return certificate; }
+  hbone::TunnelKey key() const {
+    return {identity,
+            {{"cluster.local", "shop", "waypoint"}},
+            *base::SocketAddr::parse("10.0.9.9:15008"),
+            host.ips().front(),
+            "waypoint"};
+  }
+  hbone::HeaderList headers(const std::string& authority) const {
+    hbone::ConnectRequest request;
+    request.authority = authority;
+    request.source = {host.ips().front(), 1};
+    return request.to_headers();
+  }
+  model::Identity identity;
+  SimHost& host;
+  std::unique_ptr<io::Network> network;
+  wire::TlsIdentityRef certificate;
+  hbone::H2TunnelDialer dialer;
+  hbone::TunnelPool pool;
+};
+
+namespace {
+
+// The bytes of a client's CONNECT, for a connection object to own.
+class Bytes final : public io::ByteStream {
+ public:
+  explicit Bytes(hbone::TunnelStream stream) : stream_(std::move(stream)) {}
+  io::IoResult try_read(base::ByteSpan into) override { return stream_.stream().try_read(into); }
+  using io::ByteStream::try_write;
+  io::IoResult try_write(std::span<const iovec> from) override { return stream_.stream().try_write(from); }
+  void arm_read(io::Waiter* waiter) override { stream_.stream().arm_read(waiter); }
+  void arm_write(io::Waiter* waiter) override { stream_.stream().arm_write(waiter); }
+  void shutdown_write() override { stream_.stream().shutdown_write(); }
+  void abort() override { stream_.stream().abort(); }
+  base::SocketAddr local_addr() const override { return {}; }
+  base::SocketAddr peer_addr() const override { return {}; }
+
+ private:
+  hbone::TunnelStream stream_;
+};
+
+}  // namespace
+
+WaypointWorld::WaypointWorld(uint64_t seed)
+    : config_(waypoint_config()),
+      ca_(*wire::CertSigner::self_signed(*wire::PrivateKey::generate_p256(), "td", loop.wall_now() - 1h,
+                                         loop.wall_now() + 10000h)),
+      host_(network.add_host("waypoint", "n2", {config_.instance_ip})),
+      own_network_(network.process(host_)),
+      shared_(self_of(config_), {1, 2}),
+      tasks_(std::make_unique<async::Scope>(loop)) {
+  auto certificates = [this](const model::Identity& identity, ca::CertAnswer answer) {
+    wire::TlsIdentityRef issued = issue(identity);
+    loop.post([answer = std::move(answer), issued] { answer(issued); });
+  };
+  auto no_roots = []() -> Result<std::string> { return base::fail(base::Code::kNotFound, "no roots here"); };
+  worker_ = std::make_unique<waypoint::Worker>(config_, loop, *own_network_, log_, shared_, telemetry,
+                                               certificates, no_roots, base::Rng(seed));
+  Result<> listening = worker_->listen();
+  REQUIRE(listening.has_value());
+  set_rules({});
+}
+
+WaypointWorld::~WaypointWorld() {
+  tasks_.reset();
+  for (HttpPod& pod : pods_) close(pod);
+  clients_.clear();
+  bool closed = false;
+  worker_->close([&] { closed = true; });
+  loop.run_for(1s);
+  CHECK(closed);
+  worker_.reset();
+}
+
+wire::TlsIdentityRef WaypointWorld::issue(const model::Identity& identity) {
+  auto key = *wire::PrivateKey::generate_p256();
+  wire::LeafSpec leaf;
+  leaf.public_key_der = *wire::public_key_der(key);
+  leaf.uri_sans = {identity.to_string()};
+  leaf.not_before = loop.wall_now() - 1h;
+  leaf.not_after = loop.wall_now() + 1000h;
+  return *wire::TlsIdentity::from_pem(*ca_.sign(leaf), key.to_pem(), ca_.certificate().pem);
+}
+
+HttpPod& WaypointWorld::add_pod(const std::string& name, const std::string& ip, const std::string& version) {
+  HttpPod& pod = pods_.emplace_back();
+  pod.name = name;
+  pod.host = &network.add_host(name, "n3", {*base::IpAddr::parse(ip)});
+  pod.network = network.process(*pod.host);
+  pod.listener = std::move(*pod.network->listen({base::IpAddr::any_v4(), 8080}, {}));
+  pod.acceptor = std::make_unique<async::Scope>(loop);
+  pod.acceptor->spawn(serve(*this, pod));
+  model::WaypointUpdate update;
+  update.labels = {{"c//Pod/shop/" + name, {{"app", "api"}, {"version", version}}}};
+  l7_ = l7_->with(std::move(update));
+  publish();
+  return pod;
+}
+
+void WaypointWorld::close(HttpPod& pod) {
+  pod.acceptor.reset();
+  pod.listener.reset();
+}
+
+HttpPod& WaypointWorld::pod(const std::string& name) {
+  for (HttpPod& pod : pods_) {
+    if (pod.name == name) return pod;
+  }
+  FAIL("no pod " << name);
+  return pods_.front();
+}
+
+void WaypointWorld::set_rules(model::WaypointService rules) {
+  rules.service = kApiService;
+  model::WaypointUpdate update;
+  update.services.push_back(std::move(rules));
+  l7_ = l7_->with(std::move(update));
+  publish();
+}
+
+void WaypointWorld::set_backend(model::Backend backend) {
+  backend.service = kApiService;
+  model::WaypointUpdate update;
+  update.backends.push_back(std::move(backend));
+  l7_ = l7_->with(std::move(update));
+  publish();
+}
+
+void WaypointWorld::set_protocol(model::AppProtocol protocol) {
+  protocol_ = protocol;
+  publish();
+}
+
+void WaypointWorld::publish() {
+  model::MeshUpdate update;
+  model::Service service;
+  service.name = "api";
+  service.ns = kApiService.ns;
+  service.hostname = kApiService.hostname;
+  service.vips = {{"", *base::IpAddr::parse("10.96.0.1")}};
+  service.ports = {{80, 8080, protocol_}};
+  update.services.push_back(std::move(service));
+  for (const HttpPod& pod : pods_) {
+    model::Workload workload;
+    workload.uid = "c//Pod/shop/" + pod.name;
+    workload.name = pod.name;
+    workload.ns = "shop";
+    workload.trust_domain = "cluster.local";
+    workload.service_account = "api";
+    workload.addresses = {pod.host->ips().front()};
+    workload.services = {{kApiService, {{80, 8080}}}};
+    update.workloads.push_back(std::move(workload));
+  }
+  worker_->set_state(
+      std::make_shared<waypoint::MeshState>(waypoint::MeshState{store_.apply(std::move(update)).view, l7_}));
+}
+
+// --- servers ---
+
+Task<void> WaypointWorld::answer(WaypointWorld& world, HttpPod& pod,
+                                 std::unique_ptr<conn::HttpStream> request) {
+  pod.requests.push_back(request->headers());
+  if (pod.break_off) {
+    request->reset(wire::kH2InternalError);
+    co_return;
+  }
+  if (pod.delay.count() > 0) co_await async::sleep_for(world.loop, pod.delay);
+  std::string body = pod.body.empty() ? pod.name : pod.body;
+  if (pod.echo) body.clear();
+  wire::Headers headers{{":status", std::to_string(pod.status)}, {"x-pod", pod.name}};
+  headers.insert(headers.end(), pod.headers.begin(), pod.headers.end());
+  std::vector<uint8_t> block(16 * 1024);
+  if (pod.echo) request->respond(headers, false);
+  for (;;) {
+    Result<size_t> got = co_await io::read_some(*request, block);
+    if (!got) co_return;
+    if (*got == 0) break;
+    pod.bytes_in += *got;
+    if (!pod.echo) continue;
+    Result<> wrote = co_await io::write_all(*request, base::ByteView(block).first(*got));
+    if (!wrote) co_return;
+  }
+  if (!pod.echo) {
+    request->respond(headers, false);
+    Result<> wrote = co_await io::write_all(*request, base::as_bytes(body));
+    if (!wrote) co_return;
+  }
+  request->shutdown_write();
+  co_await io::flush(*request);
+}
+
+Task<void> WaypointWorld::serve_connection(WaypointWorld& world, HttpPod& pod,
+                                           std::unique_ptr<io::ByteStream> stream) {
+  // Policies that ask for HTTP/2 are the tests' own business: the first byte tells.
+  bool http2 = world.l7_->backend(kApiService) && world.l7_->backend(kApiService)->policy.all.pool.upgrade ==
+                                                      model::PoolLimits::Upgrade::kUpgrade;
+  http2 =
+      http2 || world.protocol_ == model::AppProtocol::kHttp2 || world.protocol_ == model::AppProtocol::kGrpc;
+  if (http2) {
+    conn::Http2Conn connection(world.loop, std::move(stream), wire::H2Engine::Role::kServer,
+                               conn::Http2Options::for_users_traffic());
+    async::Scope requests(world.loop);
+    for (;;) {
+      std::unique_ptr<conn::Http2Stream> request = co_await connection.accept();
+      if (!request) break;
+      requests.spawn(answer(world, pod, std::move(request)));
+    }
+    co_await requests.idle().wait();
+    co_return;
+  }
+  conn::Http1ServerConn connection(world.loop, std::move(stream), {});
+  for (;;) {
+    std::unique_ptr<conn::HttpStream> request = co_await connection.accept();
+    if (!request) co_return;
+    co_await answer(world, pod, std::move(request));
+  }
+}
+
+Task<void> WaypointWorld::serve(WaypointWorld& world, HttpPod& pod) {
+  for (;;) {
+    Result<io::Accepted> accepted = co_await io::accept(*pod.listener);
+    if (!accepted) co_return;
+    ++pod.connections;
+    world.tasks_->spawn(serve_connection(world, pod, std::move(accepted->stream)));
+  }
+}
+
+// --- clients ---
+
+WaypointWorld::Client& WaypointWorld::client(const std::string& account) {
+  std::unique_ptr<Client>& slot = clients_[account];
+  if (!slot) slot = std::make_unique<Client>(*this, account);
+  return *slot;
+}
+
+Task<void> WaypointWorld::send_body(conn::HttpStream& stream, std::string body) {
+  Result<> wrote = co_await io::write_all(stream, base::as_bytes(body));
+  if (wrote) stream.shutdown_write();
+}
+
+Task<void> WaypointWorld::exchange(WaypointWorld& world, conn::HttpStream& stream, Request request,
+                                   HttpAnswer& answer) {
+  async::Scope upload(world.loop);
+  if (!request.body.empty()) upload.spawn(send_body(stream, std::move(request.body)));
+  Result<wire::Headers> head = co_await stream.response(async::Deadline::in(world.loop, 1h));
+  if (!head) {
+    answer.error = head.error().message();
+    co_return;
+  }
+  answer.headers = *head;
+  answer.status = std::stoi(answer.header(":status"));
+  std::vector<uint8_t> block(16 * 1024);
+  for (;;) {
+    Result<size_t> got = co_await io::read_some(stream, block);
+    if (!got) {
+      answer.error = got.error().message();
+      co_return;
+    }
+    if (*got == 0) co_return;
+    answer.body.append(reinterpret_cast<char*>(block.data()), *got);
+  }
+}
+
+Task<void> WaypointWorld::run(WaypointWorld& world, Client& client, Request request, HttpAnswer& answer) {
+  struct Done {
+    HttpAnswer& answer;
+    ~Done() { answer.done = true; }
+  } done{answer};
+  auto tunnel =
+      co_await client.pool.open(client.key(), client.headers(kVip), async::Deadline::in(world.loop, 10s));
+  if (!tunnel || tunnel->status() != 200) {
+    answer.error =
+        tunnel ? "CONNECT answered " + std::to_string(tunnel->status()) : tunnel.error().error.message();
+    co_return;
+  }
+  auto bytes = std::make_unique<Bytes>(std::move(*tunnel));
+  wire::Headers headers{
+      {":method", request.method}, {":scheme", "http"}, {":authority", "api"}, {":path", request.path}};
+  headers.insert(headers.end(), request.headers.begin(), request.headers.end());
+  bool ends = request.body.empty();
+  if (!ends && !request.http2) headers.emplace_back("content-length", std::to_string(request.body.size()));
+  if (request.http2) {
+    conn::Http2Conn connection(world.loop, std::move(bytes), wire::H2Engine::Role::kClient,
+                               conn::Http2Options::for_users_traffic());
+    auto stream = connection.open(headers, ends);
+    if (stream) co_await exchange(world, **stream, std::move(request), answer);
+    co_return;
+  }
+  conn::Http1ClientConn connection(world.loop, std::move(bytes), base::Rng(3), {});
+  auto stream = connection.open(headers, ends);
+  if (stream) co_await exchange(world, **stream, std::move(request), answer);
+}
+
+HttpAnswer& WaypointWorld::send(Request request, const std::string& account) {
+  HttpAnswer& answer = answers_.emplace_back();
+  tasks_->spawn(run(*this, client(account), std::move(request), answer));
+  return answer;
+}
+
+HttpAnswer WaypointWorld::get(const std::string& path, wire::Headers headers, const std::string& account) {
+  HttpAnswer& answer = send({.path = path, .headers = std::move(headers)}, account);
+  finish(answer);
+  return answer;
+}
+
+void WaypointWorld::finish(HttpAnswer& answer, base::Duration limit) {
+  bool done = loop.run_until([&] { return answer.done; }, limit);
+  INFO(answer.error);
+  CHECK(done);
+}
+
+int WaypointWorld::connect(const std::string& authority, const std::string& account) {
+  Client& from = client(account);
+  auto opened = loop.run(from.pool.open(from.key(), from.headers(authority), async::Deadline::in(loop, 10s)));
+  if (!opened) UNSCOPED_INFO(authority << ": " << opened.error().error.message());
+  return opened ? opened->status() : -1;
+}
+
+// --- rules ---
+
+model::WaypointService rules_of(std::vector<model::HttpRoute> routes) {
+  model::WaypointService out;
+  out.routes.ports = {{80, std::move(routes), std::nullopt}};
+  return out;
+}
+
+model::HttpRoute route_to(const std::string& prefix, std::vector<std::pair<std::string, uint32_t>> subsets) {
+  model::HttpRoute out;
+  out.name = "route " + prefix;
+  if (!prefix.empty()) {
+    model::RouteMatch match;
+    match.path = model::TextMatch::prefix(prefix);
+    out.matches = {match};
+  }
+  for (auto& [subset, weight] : subsets) {
+    model::RouteTarget target;
+    target.service = kApiService;
+    target.subset = subset;
+    target.weight = weight;
+    out.targets.push_back(std::move(target));
+  }
+  return out;
+}
+
+model::Backend versions(model::TrafficPolicy policy) {
+  model::Backend out;
+  out.policy.all = policy;
+  out.subsets = {{"v1", {{"version", "v1"}}, out.policy}, {"v2", {{"version", "v2"}}, out.policy}};
+  return out;
+}
+
+}  // namespace culvert::test

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// WaypointWorld: one data loop of a waypoint between clients that come by HBONE and HTTP servers, on the
+// simulated network. Its rules are given as values, as the control plane would send them.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mesh/hbone/tunnel_pool.h"
+#include "mesh/model/store.h"
+#include "net/conn/http1_conn.h"
+#include "net/conn/http2_conn.h"
+#include "net/wire/x509.h"
+#include "test/support/sim_loop.h"
+#include "test/support/sim_network.h"
+#include "waypoint/worker.h"
+
+namespace culvert::test {
+
+// Keeps what was told.
+class RecordingTelemetry final : public waypoint::Telemetry {
+ public:
+  void finished(const waypoint::RequestRecord& record, const model::Telemetry*,
+                const waypoint::MeshState&) override {
+    records.push_back(record);
+  }
+  void tcp_opened(const waypoint::RequestRecord&, const model::Telemetry*) override { ++tcp_connections; }
+  void tcp_bytes(const waypoint::RequestRecord&, const model::Telemetry*, uint64_t, uint64_t) override {}
+  void rate_limited(const decide::RateLimitNote&, bool) override {}
+  void connect_refused(std::string_view code) override { refusals.emplace_back(code); }
+  void handshake_failed() override { ++failed_handshakes; }
+
+  std::deque<waypoint::RequestRecord> records;
+  std::vector<std::string> refusals;
+  int tcp_connections = 0, failed_handshakes = 0;
+};
+
+struct HttpAnswer {
+  int status = 0;
+  wire::Headers headers;
+  std::string body;
+  std::string error;  // the exchange broke
+  bool done = false;
+  std::string header(std::string_view name) const {
+    const std::string* found = wire::find_header(headers, name);
+    return found ? *found : "";
+  }
+};
+
+// One HTTP server in a pod. What it does is changed by tests.
+struct HttpPod {
+  std::string name;
+  SimHost* host = nullptr;
+  std::unique_ptr<io::Network> network;
+  std::unique_ptr<io::Listener> listener;
+  std::unique_ptr<async::Scope> acceptor;
+  uint64_t connections = 0;
+  std::vector<wire::Headers> requests;
+  int status = 200;
+  wire::Headers headers;  // beside its own
+  std::string body;       // "" answers its name
+  base::Duration delay{0};
+  bool break_off = false;  // resets instead of answering
+  bool echo = false;       // answers with the request's body
+  uint64_t bytes_in = 0;
+};
+
+struct Request {
+  std::string method = "GET";
+  std::string path = "/";
+  wire::Headers headers;
+  std::string body;
+  bool http2 = false;
+};
+
+class WaypointWorld {
+ public:
+  explicit WaypointWorld(uint64_t seed = 1);
+  ~WaypointWorld();
+
+  SimLoop loop;
+  SimNetwork network{loop};
+  RecordingTelemetry telemetry;
+
+  // Serves HTTP/1.1 or HTTP/2, whichever comes, on 8080; `version` is its label.
+  HttpPod& add_pod(const std::string& name, const std::string& ip, const std::string& version);
+  HttpPod& pod(const std::string& name);
+  // Takes no more connections: they are refused.
+  void close(HttpPod& pod);
+  // What is sent from now on: the service api (VIP 10.96.0.1:80) of namespace shop.
+  void set_rules(model::WaypointService rules);
+  void set_backend(model::Backend backend);
+  void set_protocol(model::AppProtocol protocol);
+
+  // A request from the pod of that identity, through the waypoint.
+  HttpAnswer& send(Request request, const std::string& account = "web");
+  HttpAnswer get(const std::string& path, wire::Headers headers = {}, const std::string& account = "web");
+  void finish(HttpAnswer& answer, base::Duration limit = std::chrono::minutes(5));
+  // The status of a CONNECT to an authority.
+  int connect(const std::string& authority, const std::string& account = "web");
+
+ private:
+  struct Client;
+  Client& client(const std::string& account);
+  void publish();
+  wire::TlsIdentityRef issue(const model::Identity& identity);
+  static async::Task<void> serve(WaypointWorld& world, HttpPod& pod);
+  static async::Task<void> serve_connection(WaypointWorld& world, HttpPod& pod,
+                                            std::unique_ptr<io::ByteStream> stream);
+  static async::Task<void> answer(WaypointWorld& world, HttpPod& pod,
+                                  std::unique_ptr<conn::HttpStream> request);
+  static async::Task<void> run(WaypointWorld& world, Client& client, Request request, HttpAnswer& answer);
+  static async::Task<void> send_body(conn::HttpStream& stream, std::string body);
+  static async::Task<void> exchange(WaypointWorld& world, conn::HttpStream& stream, Request request,
+                                    HttpAnswer& answer);
+
+  config::WaypointConfig config_;
+  wire::CertSigner ca_;
+  base::NullLog log_;
+  model::MeshStore store_{""};
+  model::WaypointViewRef l7_ = model::WaypointView::empty();
+  model::AppProtocol protocol_ = model::AppProtocol::kHttp11;
+  SimHost& host_;
+  std::unique_ptr<io::Network> own_network_;
+  waypoint::Shared shared_;
+  std::unique_ptr<waypoint::Worker> worker_;
+  std::list<HttpPod> pods_;
+  std::map<std::string, std::unique_ptr<Client>> clients_;
+  std::list<HttpAnswer> answers_;
+  std::unique_ptr<async::Scope> tasks_;
+};
+
+// Rules with one HTTP route table on port 80.
+model::WaypointService rules_of(std::vector<model::HttpRoute> routes);
+model::HttpRoute route_to(const std::string& prefix, std::vector<std::pair<std::string, uint32_t>> subsets);
+model::Backend versions(model::TrafficPolicy policy = {});
+inline const model::NamespacedHostname kApiService{"shop", "api.shop.svc.cluster.local"};
+
+}  // namespace culvert::test
