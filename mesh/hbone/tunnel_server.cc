@@ -30,8 +30,8 @@ class H2ServerStream final : public ServerStream {
   const HeaderList& headers() const override { return stream_->headers(); }
   void reject(uint16_t status, HeaderList extra) override {
     extra.insert(extra.begin(), {":status", std::to_string(status)});
-    // When the stream is let go after this, the client is told that nobody listens, behind the answer: a reset
-    // now would overtake it.
+    // When the stream is let go after this, the client is told that nobody listens, behind the answer: a
+    // reset now would overtake it.
     stream_->respond(std::move(extra), true);
   }
   io::ByteStream& accept(HeaderList extra) override {
