@@ -20,6 +20,22 @@ std::string directory_of(const std::string& path) {
   return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
+// A whole block, or what is left of the file. False if it cannot be read.
+bool read_block(int file, std::string& block) {
+  constexpr size_t kBlockBytes = 64 * 1024;
+  block.resize(kBlockBytes);
+  size_t size = 0;
+  while (size < kBlockBytes) {
+    const ssize_t got = ::read(file, block.data() + size, kBlockBytes - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return false;
+    if (got == 0) break;
+    size += static_cast<size_t>(got);
+  }
+  block.resize(size);
+  return true;
+}
+
 }  // namespace
 
 base::Result<std::string> read_small_file(const std::string& path, size_t bytes_max) {
@@ -34,6 +50,17 @@ base::Result<std::string> read_small_file(const std::string& path, size_t bytes_
     if (got < 0) return base::fail(base::Error::from_errno(errno, "read " + path));
     text.append(buffer, static_cast<size_t>(got));
     if (text.size() > bytes_max) return base::fail(base::Code::kExhausted, path + " is too large");
+  }
+}
+
+bool same_content(const std::string& one, const std::string& other) {
+  base::UniqueFd left(::open(one.c_str(), O_RDONLY | O_CLOEXEC));
+  base::UniqueFd right(::open(other.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!left.valid() || !right.valid()) return false;
+  std::string ours, theirs;
+  while (true) {
+    if (!read_block(left.get(), ours) || !read_block(right.get(), theirs) || ours != theirs) return false;
+    if (ours.empty()) return true;
   }
 }
 

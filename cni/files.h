@@ -14,6 +14,8 @@ namespace culvert::cni {
 
 // kNotFound if it does not exist; kExhausted above `bytes_max`.
 base::Result<std::string> read_small_file(const std::string& path, size_t bytes_max = 4 << 20);
+// Whether both can be read and hold the same bytes; neither is held in memory.
+bool same_content(const std::string& one, const std::string& other);
 // Temporary file `<name>.tmp.<random>` in the same directory, then rename.
 base::Result<> write_file_atomically(const std::string& path, std::string_view bytes, mode_t mode);
 // Deletes leftovers of an interrupted write of `path`.

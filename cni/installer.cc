@@ -6,6 +6,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <system_error>
@@ -16,6 +17,7 @@ namespace culvert::cni {
 namespace {
 
 constexpr std::string_view kTarget = "cni-agent";
+constexpr size_t kBinaryBytesMax = 256 << 20;
 
 bool is_list_name(std::string_view name) { return name.ends_with(".conflist"); }
 bool is_candidate_name(std::string_view name) { return name.ends_with(".conf") || is_list_name(name); }
@@ -63,12 +65,11 @@ base::Result<> Installer::copy_binaries() {
   bool found = false;
   for (const auto& name : *names) {
     const std::string target = options_.bin_dir + "/" + name;
-    auto bytes = read_small_file(options_.source_dir + "/" + name, 256 << 20);
-    if (!bytes) return base::fail(bytes.error());
     remove_stale_temporaries(target);
     // An equal file is left alone: its inode may be running.
-    auto present = read_small_file(target, 256 << 20);
-    if (!present || *present != *bytes) {
+    if (!same_content(options_.source_dir + "/" + name, target)) {
+      auto bytes = read_small_file(options_.source_dir + "/" + name, kBinaryBytesMax);
+      if (!bytes) return base::fail(bytes.error());
       auto written =
           write_file_atomically(target, *bytes, mode_of(options_.source_dir + "/" + name, 0755) | 0555);
       if (!written) {
@@ -87,6 +88,8 @@ base::Result<> Installer::copy_binaries() {
 }
 
 base::Result<> Installer::write_config() {
+  if (!exists(options_.bin_dir + "/" + std::string(kPluginType)))
+    return base::fail(base::Code::kNotFound, "the plugin binary is not in " + options_.bin_dir + " yet");
   const std::string ours = entry();
   if (!options_.chained) {
     config_path_ =
@@ -128,15 +131,14 @@ base::Result<> Installer::write_config() {
 
 base::Result<> Installer::install() {
   CULVERT_TRY(copy_binaries());
-  auto written = write_config();
-  // Another code than the binaries' failures, for the metric.
-  return written;
+  return write_config();
 }
 
 base::Result<> Installer::check() const {
   if (config_path_.empty()) return base::fail(base::Code::kNotFound, "not installed yet");
-  if (!exists(options_.bin_dir + "/" + std::string(kPluginType)))
-    return base::fail(base::Code::kNotFound, "the plugin binary is gone");
+  if (!same_content(options_.source_dir + "/" + std::string(kPluginType),
+                    options_.bin_dir + "/" + std::string(kPluginType)))
+    return base::fail(base::Code::kInvalid, "the plugin binary is gone or is not ours");
   auto text = read_small_file(config_path_);
   if (!text) return base::fail(text.error());
   if (!options_.chained) {
@@ -222,43 +224,58 @@ bool InstallerWatch::wait_change(int watch_fd, int milliseconds, bool* changed) 
   return !(ready > 0 && (fds[0].revents & POLLIN));
 }
 
+base::Duration PassGuard::before_pass(base::Duration now) {
+  const base::Duration since = now - last_pass_;
+  const bool busy = passed_ && since < kFreePassEvery;
+  passed_ = true;
+  last_pass_ = now;
+  busy_passes_ = busy ? busy_passes_ + 1 : 0;
+  if (busy_passes_ <= kBusyPassesMax) return {};
+  return std::min(kFreePassEvery - since, kPauseMax);
+}
+
+bool InstallerWatch::pass(base::UniqueFd& watch) {
+  auto copied = installer_.copy_binaries();
+  const bool copy_failed = !copied;
+  if (copy_failed) status_.binary_failures.fetch_add(1);
+  // With a binary of an earlier pass in place the entry is kept even so: without it pods start outside.
+  auto written = installer_.write_config();
+  // The watch comes before the validation, so that no change falls between them.
+  watch = make_watch();
+  auto good = copy_failed ? std::move(copied) : !written ? std::move(written) : installer_.check();
+  if (good) {
+    status_.installs.fetch_add(1);
+  } else if (good.error().code() == base::Code::kNotFound) {
+    log_.info(kTarget, "waiting", {base::Field::text("for", good.error().message())});
+  } else {
+    if (!copy_failed) status_.config_failures.fetch_add(1);
+    log_.warn(kTarget, "installing the CNI plugin failed; trying again",
+              {base::Field::text("error", good.error().message())});
+  }
+  status_.ready.store(good.has_value());
+  return good.has_value();
+}
+
 void InstallerWatch::run() {
-  using Clock = std::chrono::steady_clock;
-  auto last_pass = Clock::time_point::min();
-  int busy_passes = 0;
+  PassGuard guard;
   while (true) {
-    // Loop guard: another component that rewrites the file must not make us spin.
     bool changed = false;
-    if (last_pass != Clock::time_point::min() && Clock::now() - last_pass < kFreePassEvery) {
-      if (++busy_passes > 5) {
-        log_.warn(
-            kTarget,
-            installer_.config_path().find("cilium") == std::string::npos
-                ? "something else keeps changing the CNI configuration"
-                : "something else keeps changing the CNI configuration: set cni.exclusive=false in Cilium");
-        if (!wait_change(-1, 1000, &changed)) return;
-      }
-    } else {
-      busy_passes = 0;
+    const auto pause = guard.before_pass(
+        std::chrono::duration_cast<base::Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+    if (pause > base::Duration::zero()) {
+      log_.warn(
+          kTarget,
+          installer_.config_path().find("cilium") == std::string::npos
+              ? "something else keeps changing the CNI configuration"
+              : "something else keeps changing the CNI configuration: set cni.exclusive=false in Cilium");
+      const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(pause).count();
+      if (!wait_change(-1, static_cast<int>(milliseconds), &changed)) return;
     }
-    last_pass = Clock::now();
-    // The watch comes before the work and the validation, so that no change falls between them.
-    auto installed = installer_.install();
-    base::UniqueFd watch = make_watch();
-    auto good = installed ? installer_.check() : installed;
-    if (good) {
-      status_.installs.fetch_add(1);
-      status_.ready.store(true);
-    } else if (good.error().code() != base::Code::kNotFound) {
-      status_.config_failures.fetch_add(1);
-      log_.warn(kTarget, "installing the CNI plugin failed; trying again",
-                {base::Field::text("error", good.error().message())});
-    } else {
-      log_.info(kTarget, "waiting", {base::Field::text("for", good.error().message())});
-    }
+    base::UniqueFd watch;
+    const bool good = pass(watch);
     while (true) {
-      // Without a change in sight, look again now and then: the directory itself may appear.
-      if (!wait_change(watch.get(), good ? 30'000 : 1'000, &changed)) return;
+      if (!wait_change(watch.get(), static_cast<int>((good ? kLookEvery : kRetryEvery).count()), &changed))
+        return;
       // Events go before the look at the files: one that comes after it wakes us again.
       char buffer[4096];
       while (changed && ::read(watch.get(), buffer, sizeof(buffer)) > 0) {

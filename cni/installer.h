@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "cni/conflist.h"
+#include "net/base/duration.h"
 #include "net/base/log.h"
 #include "net/base/unique_fd.h"
 
@@ -34,6 +35,9 @@ class Installer {
 
   // Binaries, then configuration. kNotFound: no primary configuration yet, wait for one.
   base::Result<> install();
+  // Its two steps. A configuration is never written for a binary that is not there.
+  base::Result<> copy_binaries();
+  base::Result<> write_config();
   // Whether everything is in place; the error says what is not.
   base::Result<> check() const;
   // Takes our entry and our binary away; other files stay.
@@ -44,8 +48,6 @@ class Installer {
 
  private:
   base::Result<std::string> choose_primary() const;
-  base::Result<> copy_binaries();
-  base::Result<> write_config();
   std::string entry() const { return plugin_entry_json(options_.entry); }
 
   InstallerOptions options_;
@@ -53,10 +55,28 @@ class Installer {
   std::string config_path_;
 };
 
+// PassGuard: another component that rewrites the configuration must not make us spin (spec cni
+// 1.5). The first passes in a row come at once: a missing entry lets pods start outside the mesh.
+class PassGuard {
+ public:
+  static constexpr base::Duration kFreePassEvery = std::chrono::seconds(5);
+  static constexpr base::Duration kPauseMax = std::chrono::seconds(1);
+  static constexpr int kBusyPassesMax = 5;  // in a row, before each pass is announced and delayed
+  // Zero: begin at once. Otherwise warn, and wait as long.
+  base::Duration before_pass(base::Duration now);
+
+ private:
+  base::Duration last_pass_{};
+  bool passed_ = false;
+  int busy_passes_ = 0;
+};
+
 // InstallerWatch: installs, watches, repairs until stopped.
 class InstallerWatch {
  public:
-  static constexpr base::Duration kFreePassEvery = std::chrono::seconds(5);
+  // Looks again without an event: one that was lost, or a directory that could not be watched.
+  static constexpr std::chrono::milliseconds kLookEvery{5'000};
+  static constexpr std::chrono::milliseconds kRetryEvery{1'000};  // after a failed pass
   struct Status {
     std::atomic<bool> ready{false};
     std::atomic<uint64_t> installs{0};
@@ -71,6 +91,8 @@ class InstallerWatch {
 
  private:
   void run();
+  // Both steps, counted; true if everything is in place.
+  bool pass(base::UniqueFd& watch);
   base::UniqueFd make_watch() const;
   // True: something changed. False: told to stop.
   bool wait_change(int watch_fd, int milliseconds, bool* changed) const;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Installer and conflist (I1-I7, I10).
+// Installer and conflist (I1-I7, I9, I10).
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <catch2/catch.hpp>
@@ -190,5 +192,84 @@ TEST_CASE("the watch repairs", "[I6]") {
   CHECK(eventually([&] { return node.json("net/10-a.conflist")["plugins"].size() == 3; }));
   CHECK(eventually([&] { return watch.status().ready.load(); }));
   CHECK(watch.status().installs.load() >= 2);
+  watch.stop();
+}
+
+TEST_CASE("whoever keeps changing the configuration does not make us spin", "[I9]") {
+  using namespace std::chrono_literals;
+  PassGuard guard;
+  base::Duration now = 1000s;
+  CHECK(guard.before_pass(now) == 0s);
+  for (int pass = 0; pass < PassGuard::kBusyPassesMax; ++pass)
+    CHECK(guard.before_pass(now += 10ms) == 0s);  // a missing entry is put back at once
+  CHECK(guard.before_pass(now += 10ms) == 1s);
+  CHECK(guard.before_pass(now += 4500ms) == 500ms);
+  CHECK(guard.before_pass(now += 5s) == 0s);  // quiet for long enough: counted from the start again
+  CHECK(guard.before_pass(now += 10ms) == 0s);
+}
+
+TEST_CASE("a plugin binary that is not ours is replaced", "[I5]") {
+  Node node;
+  node.write("net/10-a.conflist", kList);
+  Installer installer(node.options, node.log);
+  REQUIRE(installer.install());
+  node.write("bin/istio-cni", "binary two", 0755);
+  CHECK_FALSE(installer.check());
+  REQUIRE(installer.install());
+  CHECK(node.read("bin/istio-cni") == "binary one");
+  node.write("src/istio-cni", "binary one and more", 0755);
+  CHECK_FALSE(installer.check());
+}
+
+TEST_CASE("without its binary the plugin is never chained; with an older one it stays chained", "[I5]") {
+  Node node;
+  node.write("net/10-a.conflist", kList);
+  Installer installer(node.options, node.log);
+  CHECK(installer.write_config().error().code() == base::Code::kNotFound);
+  CHECK(node.read("net/10-a.conflist") == kList);
+  REQUIRE(installer.install());
+  REQUIRE(remove_file(node.dir + "/src/istio-cni"));
+  node.write("net/10-a.conflist", kList);
+  CHECK_FALSE(installer.copy_binaries());
+  CHECK(installer.write_config());
+  CHECK(node.json("net/10-a.conflist")["plugins"].size() == 3);
+}
+
+TEST_CASE("a disk that takes no more leaves old files whole and nothing beside them", "[I5]") {
+  Node node;
+  node.write("net/10-a.conflist", kList);
+  Installer installer(node.options, node.log);
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  auto* old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{16, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  auto installed = installer.install();
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, old_handler);
+  CHECK_FALSE(installed);
+  CHECK(node.read("net/10-a.conflist") == kList);
+  CHECK(list_files(node.dir + "/net") == std::vector<std::string>{"10-a.conflist"});
+  REQUIRE(installer.install());
+  CHECK(installer.check());
+}
+
+TEST_CASE("failures are counted by the step that failed", "[I6]") {
+  Node node;
+  REQUIRE(remove_file(node.dir + "/src/istio-cni"));
+  node.write("net/10-a.conflist", kList);
+  Installer installer(node.options, node.log);
+  InstallerWatch watch(installer, node.log);
+  REQUIRE(watch.start());
+  auto eventually = [](auto condition) {
+    for (int i = 0; i < 400 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return condition();
+  };
+  CHECK(eventually([&] { return watch.status().binary_failures.load() >= 1; }));
+  CHECK_FALSE(watch.status().ready.load());
+  CHECK(node.read("net/10-a.conflist") == kList);
+  node.write("src/istio-cni", "binary one", 0755);
+  CHECK(eventually([&] { return watch.status().ready.load(); }));
+  CHECK(watch.status().config_failures.load() == 0);
   watch.stop();
 }
