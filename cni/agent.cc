@@ -274,15 +274,7 @@ async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::ve
     auto written = write_binding(*entry, Redirection::kPending);
     co_return Flow{written ? base::fail(sent.error()) : written, true};
   }
-  auto stale = set_entries(entry->uid, entry->set_ips);
-  entry->set_ips = ips;
-  auto fresh = set_entries(entry->uid, ips);
-  std::erase_if(
-      stale, [&](const SetEntry& old) { return std::find(fresh.begin(), fresh.end(), old) != fresh.end(); });
-  auto stored = co_await on_worker<void>(loop_, worker_, [this, fresh, stale]() -> base::Result<> {
-    CULVERT_TRY(kernel_.upsert_host_set(fresh));
-    return stale.empty() ? base::Result<>{} : kernel_.delete_host_set(stale, options_.ipv6);
-  });
+  auto stored = co_await move_host_set(entry, std::move(ips));
   if (!stored) co_return Flow{std::move(stored), true};
   auto written = write_binding(*entry, Redirection::kEnabled);
   if (!written) co_return Flow{std::move(written), true};
@@ -290,20 +282,26 @@ async::Task<Agent::Flow> Agent::add_flow(EntryRef entry, NetnsRef given, std::ve
   co_return Flow{};
 }
 
-async::Task<Agent::Flow> Agent::update_addresses(EntryRef entry) {
+// Addresses that may be in the set stay in set_ips until they are known to be out of it.
+async::Task<base::Result<>> Agent::move_host_set(EntryRef entry, std::vector<base::IpAddr> ips) {
+  auto fresh = set_entries(entry->uid, ips);
   auto stale = set_entries(entry->uid, entry->set_ips);
-  auto fresh = set_entries(entry->uid, entry->pod.ips);
   std::erase_if(
       stale, [&](const SetEntry& old) { return std::find(fresh.begin(), fresh.end(), old) != fresh.end(); });
-  entry->set_ips = entry->pod.ips;
+  auto both = ips;
+  for (const auto& old : stale) both.push_back(old.ip);
+  entry->set_ips = std::move(both);
   auto stored = co_await on_worker<void>(loop_, worker_, [this, fresh, stale]() -> base::Result<> {
     CULVERT_TRY(kernel_.upsert_host_set(fresh));
     return stale.empty() ? base::Result<>{} : kernel_.delete_host_set(stale, options_.ipv6);
   });
-  if (!stored) {
-    entry->set_ips.clear();  // so that the retry sees a difference
-    co_return Flow{std::move(stored), true};
-  }
+  if (stored) entry->set_ips = std::move(ips);
+  co_return stored;
+}
+
+async::Task<Agent::Flow> Agent::update_addresses(EntryRef entry) {
+  auto stored = co_await move_host_set(entry, entry->pod.ips);
+  if (!stored) co_return Flow{std::move(stored), true};
   co_return Flow{write_binding(*entry, Redirection::kEnabled), true};
 }
 

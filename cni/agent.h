@@ -119,6 +119,7 @@ class Agent {
   async::Task<Flow> add_flow(EntryRef entry, NetnsRef given, std::vector<base::IpAddr> ips);
   async::Task<Flow> remove_flow(EntryRef entry, bool is_delete);
   async::Task<Flow> update_addresses(EntryRef entry);
+  async::Task<base::Result<>> move_host_set(EntryRef entry, std::vector<base::IpAddr> ips);
   async::Task<base::Result<NetnsRef>> find_netns(EntryRef entry, std::vector<base::IpAddr> ips);
   async::Task<CmdAnswer> answer_add(AddEvent event);
   static async::Task<void> plugin_add(Agent& agent, EntryRef entry, NetnsRef netns,

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's flows against a table instead of a kernel (N1-N9, D1-D5).
+// The agent's flows against a table instead of a kernel (N1-N9, D1-D5, C1, C2).
+#include <sched.h>
+
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <set>
+#include <thread>
 
 #include "cni/agent.h"
 #include "cni/files.h"
@@ -59,6 +63,7 @@ class FakeKernel final : public Kernel {
   }
   base::Result<> upsert_host_set(const std::vector<SetEntry>& entries) override {
     log.push_back("set");
+    if (fail_set) return base::fail(base::Code::kExhausted, "no room");
     for (const auto& entry : entries) {
       std::erase_if(set, [&](const SetEntry& old) { return old.ip == entry.ip; });
       set.insert(entry);
@@ -73,7 +78,7 @@ class FakeKernel final : public Kernel {
   base::Result<uint32_t> kubelet_uid() override { return 0; }
 
   NetnsRef netns = own_netns();
-  bool findable = true, fail_apply = false, fail_remove = false, fail_list = false;
+  bool findable = true, fail_apply = false, fail_remove = false, fail_list = false, fail_set = false;
   std::set<SetEntry> set;
   std::string pod_listing, host_listing;
   PodRuleInput last_rules;
@@ -155,7 +160,7 @@ struct World {
     options.bindings_dir = dir + "/bindings";
     options.seen_dir = dir + "/pods";
     agent = std::make_unique<Agent>(loop, log, kernel, worker, options,
-                                    Enrolment(Enrolment::default_pairs(), {"kube-system"}));
+                                    Enrolment(Enrolment::default_pairs(), excluded));
   }
   void start() {
     push();
@@ -204,6 +209,7 @@ struct World {
   InlineWorker worker;
   FakeListener listener;
   Cluster cluster;
+  std::vector<std::string> excluded{"kube-system"};
   std::string dir;
   std::unique_ptr<Agent> agent;
 };
@@ -415,7 +421,7 @@ TEST_CASE("a pod told at ADD is found again by a label later, and after a restar
 }
 
 TEST_CASE("start-up: unknown namespace means Keep, gone pods are taken down, failures empty nothing",
-          "[D4][D5][N7]") {
+          "[D4][D5][N7][C2]") {
   World world;
   world.pod();
   world.start();
@@ -468,4 +474,90 @@ TEST_CASE("drift is put back") {
   CHECK(world.kernel.host_listing == "host");
   CHECK(world.kernel.set.size() == 1);
   CHECK(world.agent->counters().drift_repaired == 2);
+}
+
+TEST_CASE("the same namespace told twice keeps the first descriptor, another one replaces it", "[C1]") {
+  World world;
+  world.pod();
+  world.start();
+  auto proxy = world.ztunnel();
+  world.label("ambient");
+  const auto first = world.kernel.netns;
+  REQUIRE(world.add().status == 200);
+
+  const auto second = world.kernel.netns = own_netns();
+  REQUIRE(second->fd() != first->fd());
+  REQUIRE(world.add().status == 200);
+  CHECK(second.use_count() == 2);  // here and in the table: the agent kept the first
+  CHECK(first.use_count() == 2);
+
+  NetnsRef other;
+  std::thread([&] {
+    if (::unshare(CLONE_NEWNET) == 0) other = *Netns::open("/proc/thread-self/ns/net");
+  }).join();
+  if (!other) {
+    std::cerr << "skipped: making a network namespace needs root\n";
+    return;
+  }
+  world.kernel.netns = other;
+  REQUIRE(world.add().status == 200);
+  CHECK(first.use_count() == 1);
+  CHECK(other.use_count() == 3);
+}
+
+TEST_CASE("a pod that is gone is taken down once", "[C2]") {
+  World world;
+  world.pod();
+  world.start();
+  auto proxy = world.ztunnel();
+  world.label("ambient");
+  world.cluster.pods.clear();
+  world.push();
+  world.push();
+  world.step(20'000);
+  CHECK(std::count(world.kernel.log.begin(), world.kernel.log.end(), "unset") == 1);
+  CHECK(world.agent->redirections().empty());
+  CHECK(world.kernel.netns.use_count() == 1);  // its descriptor is closed
+}
+
+TEST_CASE("an address that could not be moved at once does not stay behind in the set", "[N8][D2]") {
+  World world;
+  auto& pod = world.pod();
+  world.start();
+  auto proxy = world.ztunnel();
+  world.label("ambient");
+  REQUIRE(world.kernel.set == std::set<SetEntry>{{kIp, "uid-1"}});
+  pod.ips = {kIp2};
+  world.kernel.fail_set = true;
+  world.push();
+  world.kernel.fail_set = false;
+  world.step(11'000);
+  CHECK(world.kernel.set == std::set<SetEntry>{{kIp2, "uid-1"}});
+  CHECK(world.binding() == "enabled");
+}
+
+TEST_CASE("a namespace that is excluded stays outside, and its pods leave", "[N9]") {
+  World world;
+  world.pod();
+  auto& other = world.pod("dns", "uid-2", {kIp2});
+  other.name_space = "kube-system";
+  world.cluster.pods["kube-system/dns"] = other;
+  world.cluster.pods.erase("prod/dns");
+  world.cluster.namespaces["kube-system"] = Labels{{"istio.io/dataplane-mode", "ambient"}};
+  world.start();
+  auto proxy = world.ztunnel();
+  world.label("ambient");
+  CHECK(world.agent->redirections().at("uid-2") == Redirection::kNone);
+  CHECK(world.binding() == "enabled");
+
+  world.excluded = {"prod"};
+  world.boot();
+  world.start();
+  auto again = world.ztunnel();
+  CHECK(world.binding() == "none");
+  CHECK(world.agent->redirections().at("uid-2") == Redirection::kEnabled);
+  world.cluster.pods.erase("prod/web");
+  world.push();
+  CHECK_FALSE(world.agent->redirections().contains("uid-1"));
+  CHECK(world.kernel.set == std::set<SetEntry>{{kIp2, "uid-2"}});
 }

@@ -12,11 +12,16 @@
 #include <array>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
+#include <iterator>
+#include <map>
 #include <thread>
 
 #include "cni/kernel.h"
 #include "cni/nft.h"
+#include "cni/proc_scan.h"
 #include "cni/route.h"
 
 using namespace culvert;
@@ -225,6 +230,98 @@ TEST_CASE("a path given by the plugin is checked", "[P3][P4][P5]") {
   CHECK(kernel.open_netns("/run/netns/../../etc/passwd", {}).error().code() == base::Code::kInvalid);
   LinuxKernel narrow({.netns_dir = "/run/netns"});
   CHECK(narrow.open_netns(path, {}).error().code() == base::Code::kDenied);
+}
+
+TEST_CASE("of a pod's processes the oldest one's namespace is taken; nothing stays open", "[P2][P5]") {
+  namespace fs = std::filesystem;
+  auto host = netns_or_skip();
+  if (!host) return;
+  const std::string uid = "0fa81afa-6d4c-4aeb-9a3c-6b1d4e8ad2f0";
+  char pattern[] = "/tmp/cvt-proc-XXXXXX";
+  const fs::path root = ::mkdtemp(pattern);
+  const auto ip = base::IpAddr::v4(10, 1, 2, 3);
+  auto process = [&](const std::string& pid, const NetnsRef& netns, int started) {
+    fs::create_directories(root / pid / "ns");
+    fs::create_symlink("/proc/self/fd/" + std::to_string(netns->fd()), root / pid / "ns/net");
+    std::ofstream(root / pid / "cgroup") << "0::/kubepods/besteffort/pod" << uid << "/abc" << pid << "\n";
+    std::ofstream(root / pid / "stat")
+        << pid << " (sleep) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 " << started << " 1 1\n";
+  };
+  process("1", host, 1);
+  process("5", host, 2);  // names the pod, but lives in the host's namespace
+  std::vector<NetnsRef> pods;
+  int pid = 10;
+  for (int started : {300, 100, 200}) {
+    pods.push_back(fresh_netns());
+    add_address(pods.back(), "lo", "10.1.2.3");
+    process(std::to_string(pid), pods.back(), started);
+    pid += 10;
+  }
+  auto open_files = [] {
+    const fs::directory_iterator files("/proc/self/fd");
+    return std::distance(begin(files), end(files));
+  };
+  const auto open_before = open_files();
+  {
+    auto found = scan_pod_netns(root, {{uid, {ip}}});
+    REQUIRE(found);
+    REQUIRE(found->size() == 1);
+    CHECK(found->at(uid)->id() == pods[1]->id());
+    CHECK(open_files() == open_before + 1);
+  }
+  CHECK(open_files() == open_before);
+  CHECK(scan_pod_netns(root, {{uid, {base::IpAddr::v4(10, 9, 9, 9)}}})->empty());
+  CHECK(open_files() == open_before);
+  fs::remove_all(root);
+}
+
+TEST_CASE("kubelet's user: by its name, in a distribution's program, never a decoy's", "[S6]") {
+  namespace fs = std::filesystem;
+  char pattern[] = "/tmp/cvt-proc-XXXXXX";
+  const fs::path root = ::mkdtemp(pattern);
+  auto process = [&](const std::string& pid, const std::string& comm, const std::string& cmdline, int uid) {
+    fs::create_directories(root / pid);
+    std::ofstream(root / pid / "comm") << comm << "\n";
+    std::ofstream(root / pid / "cmdline") << cmdline;
+    std::ofstream(root / pid / "status") << "Name:\t" << comm << "\nUid:\t" << uid << "\t0\t0\t0\n";
+  };
+  CHECK_FALSE(find_kubelet_uid(root));
+  process("10", "bash", "vi kubelet.conf", 1000);
+  process("11", "kubelet-shim", "kubelet", 1001);
+  process("12", "kubelite", "/snap/microk8s/other", 1002);
+  CHECK(find_kubelet_uid(root).error().code() == base::Code::kNotFound);
+  for (const auto& [comm, cmdline] :
+       std::map<std::string, std::string>{{"kubelet", "/usr/bin/kubelet --v=2"},
+                                          {"kubelite", "/snap/kubelite --kubelet-args"},
+                                          {"k3s", ""}}) {
+    process("20", comm, cmdline, 7);
+    auto uid = find_kubelet_uid(root);
+    INFO(comm);
+    REQUIRE(uid);
+    CHECK(*uid == 7);
+  }
+  fs::remove_all(root);
+}
+
+TEST_CASE("rules of many pods at once, and of one pod twice at once", "[S8]") {
+  auto shared = netns_or_skip();
+  if (!shared) return;
+  LinuxKernel kernel({});
+  std::vector<NetnsRef> pods(4, shared);
+  for (int i = 0; i < 4; ++i) pods.push_back(fresh_netns());
+  std::vector<std::string> errors(pods.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < pods.size(); ++i) {
+    threads.emplace_back([&, i] {
+      auto applied = kernel.apply_pod(pods[i], {});
+      if (!applied) errors[i] = applied.error().message();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(errors == std::vector<std::string>(pods.size()));
+  const auto alone = ruleset(pods.back());
+  CHECK_FALSE(alone.empty());
+  for (const auto& pod : pods) CHECK(ruleset(pod) == alone);
 }
 
 TEST_CASE("packets lost to a full table of connections are counted over all CPUs", "[cni-2.10]") {
