@@ -618,3 +618,55 @@ TEST_CASE("the example manifests decode without an error") {
   }
   CHECK(files == 4);
 }
+
+TEST_CASE("the example manifests mean what their author wrote", "[0]") {
+  std::vector<AnyObject> objects;
+  for (const auto& entry : std::filesystem::directory_iterator(CULVERT_SEED_DIR)) {
+    std::ifstream in(entry.path());
+    std::stringstream text;
+    text << in.rdbuf();
+    for (Decoded& document : decode_manifests(text.str(), "seed").documents) {
+      objects.push_back(std::move(*document.object));
+    }
+  }
+  using namespace std::chrono_literals;
+  size_t seen = 0;
+  for (const AnyObject& object : objects) {
+    if (const auto* vs = std::get_if<VirtualService>(&object)) {
+      seen++;
+      REQUIRE(vs->http.size() == 3);
+      CHECK(vs->http[0].match[0].uri == StringMatch{StringMatch::Kind::kPrefix, "/api/v1"});
+      CHECK(vs->http[0].destinations[0].weight == 90);
+      CHECK(vs->http[0].destinations[1].destination.subset == "v2");
+      CHECK(vs->http[0].timeout == 30s);
+      CHECK(vs->http[0].retries->attempts == 3);
+      CHECK(vs->http[0].retries->per_try_timeout == 10s);
+      CHECK(vs->http[1].match[0].headers.at("user-agent").value == ".*Chrome.*");
+      CHECK(vs->http[2].match.empty());
+    } else if (const auto* rule = std::get_if<DestinationRule>(&object)) {
+      seen++;
+      CHECK(rule->traffic_policy->connection_pool->tcp.max_connections == 100);
+      CHECK(rule->traffic_policy->connection_pool->http.max_requests_per_connection == 2);
+      CHECK(rule->traffic_policy->outlier_detection->min_request_volume == 10);
+      CHECK(rule->subsets[0].traffic_policy->connection_pool->http.http1_max_pending_requests == 50);
+    } else if (const auto* auth = std::get_if<RequestAuthentication>(&object)) {
+      seen++;
+      CHECK(auth->rules[0].audiences == Strings{"api-service"});
+    } else if (const auto* telemetry = std::get_if<Telemetry>(&object)) {
+      seen++;
+      if (!telemetry->metrics.empty()) CHECK(telemetry->metrics[0].dimensions.size() == 3);
+      if (!telemetry->tracing.empty()) CHECK(telemetry->tracing[0].random_sampling_percent == 100);
+    } else if (const auto* installed = std::get_if<IstioOperator>(&object)) {
+      seen++;
+      CHECK(installed->mesh->access_log_file == "/dev/stdout");
+      CHECK(installed->mesh->access_log_format.starts_with("[%START_TIME%]"));
+      CHECK(installed->mesh->outbound == MeshConfig::Outbound::kAllowAny);
+      CHECK(installed->mesh->enable_auto_mtls);
+      CHECK(installed->installer_only == Strings{"spec.profile", "spec.revision", "spec.components"});
+    } else if (const auto* map = std::get_if<ConfigMap>(&object)) {
+      seen++;
+      CHECK(map->data.contains("istio-mesh.json"));
+    }
+  }
+  CHECK(seen == 7);
+}
