@@ -41,6 +41,10 @@ async::Task<PageAnswer> AppPages::admin(PageRequest request) {
     app_.shut_down("asked by /quitquitquit");
     co_return PageAnswer{200, "text/plain; charset=utf-8", "shutdown now\n"};
   }
+  if (request.path.starts_with("/debug/pprof/")) {
+    co_return PageAnswer{500, "text/plain; charset=utf-8",
+                         "profiling is not built in; use perf: the binary keeps its frame pointers\n"};
+  }
   co_return PageAnswer{404, "text/plain; charset=utf-8", ""};
 }
 

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "net/async/wait.h"
+#include "net/wire/gzip.h"
 
 namespace culvert::conn {
 
@@ -188,7 +189,16 @@ async::Task<Result<bool>> HttpServer::serve_one(io::ByteStream& stream, wire::H1
                       std::move(message.headers),
                       std::move(message.body),
                       stream.peer_addr()};
+  const std::string* encodings = wire::find_header(request.headers, "accept-encoding");
+  bool compress = encodings && wire::accepts_gzip(*encodings);
   HttpResponse response = co_await handler_(std::move(request));
+  if (compress && response.body.size() >= kCompressBytesMin) {
+    std::string packed = wire::gzip(response.body);
+    if (!packed.empty()) {
+      response.body = std::move(packed);
+      response.headers.emplace_back("content-encoding", "gzip");
+    }
+  }
   response.headers.insert(response.headers.begin(), {"content-type", response.content_type});
   std::string bytes = wire::h1_response(response.status, std::move(response.headers), response.body,
                                         keep_alive && !draining_.is_set());

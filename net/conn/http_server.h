@@ -61,6 +61,9 @@ class HttpServer {
   void drain();
   base::SocketAddr local_addr() const { return local_; }
 
+  // Longer bodies are compressed for clients that take gzip.
+  static constexpr size_t kCompressBytesMin = 1024;
+
  private:
   async::Task<void> serve(std::unique_ptr<io::ByteStream> stream);
   async::Task<bool> wait_for_request(io::ByteStream& stream);

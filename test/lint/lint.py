@@ -43,6 +43,7 @@ WRAPPED = {
     r"<nftables/": ("cni/",),
     r"<CLI/": ("control/", "cni/"),
     r"<re2/": ("mesh/model/",),
+    r"<zlib\.h>": ("net/wire/",),
 }
 NEVER_IN_HEADERS = (r"<uv\.h>", r"<openssl/", r"<nghttp2/", r"<llhttp\.h>", r"<nftables/", r"<CLI/", r"<yaml-cpp/", r"<re2/",
                     r"<nlohmann/", r"\.pb\.h", r"<google/protobuf")
