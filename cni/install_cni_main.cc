@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // install-cni: the node agent. `install-cni` runs it until SIGTERM or SIGINT, which leaves
 // everything in place for its successor; `install-cni uninstall` takes it off the node.
-#include <signal.h>
-#include <unistd.h>
-
-#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <string_view>
-#include <thread>
 
 #include "cni/directory_pods.h"
 #include "cni/program.h"
+#include "net/uv/signals.h"
 #include "net/uv/uv_network.h"
 
 using namespace culvert;
@@ -34,12 +31,8 @@ int main(int argc, char** argv, char** environment) {
     if (!done) std::fprintf(stderr, "install-cni: %s\n", done.error().message().c_str());
     return done ? 0 : 1;
   }
-  sigset_t stopping;
-  sigemptyset(&stopping);
-  for (int number : {SIGTERM, SIGINT}) sigaddset(&stopping, number);
-  pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-
+  uv::SignalWatch::block();
+  std::signal(SIGPIPE, SIG_IGN);
   uv::UvLoop loop;
   auto network = uv::UvNetwork::create(loop);
   if (!network) return std::fprintf(stderr, "install-cni: %s\n", network.error().message().c_str()), 1;
@@ -50,16 +43,11 @@ int main(int argc, char** argv, char** environment) {
   auto fatal = [&](base::Error error) {
     log.error("cni-agent", error.message());
     status = 1;
-    ::kill(::getpid(), SIGTERM);
-  };
-  if (auto started = program.start(fatal); !started) fatal(started.error());
-  std::thread signals([&] {
-    int number = 0;
-    sigwait(&stopping, &number);
     loop.stop();
-  });
+  };
+  uv::SignalWatch signals(loop, [&](int) { loop.stop(); });
+  if (auto started = program.start(fatal); !started) return fatal(started.error()), status;
   loop.run();
-  signals.join();
   program.stop(clean);
   return status;
 }
