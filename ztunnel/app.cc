@@ -125,9 +125,17 @@ void App::register_gauges() {
 void App::export_xds() {
   if (!xds_) return;
   xds::XdsClient::Stats stats = xds_->stats();
-  shard_.cell(observe::families::xds_messages(), "").set(stats.messages);
-  shard_.cell(observe::families::xds_message_bytes(), "").set(stats.message_bytes);
-  shard_.cell(observe::families::xds_connection_terminations(), "").set(stats.connection_terminations);
+  for (const auto& [type_url, received] : stats.received) {
+    std::string labels;
+    observe::append_label(labels, "url", type_url);
+    shard_.cell(observe::families::xds_messages(), labels).set(received.messages);
+    shard_.cell(observe::families::xds_message_bytes(), labels).set(received.bytes);
+  }
+  for (const auto& [reason, count] : stats.terminations) {
+    std::string labels;
+    observe::append_label(labels, "reason", reason);
+    shard_.cell(observe::families::xds_connection_terminations(), labels).set(count);
+  }
 }
 
 base::Result<> App::load_local_mesh() {

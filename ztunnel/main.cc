@@ -4,7 +4,6 @@
 
 #include <cstdio>
 #include <list>
-#include <thread>
 
 #include "mesh/config/program.h"
 #include "net/uv/log_sink.h"
@@ -22,21 +21,14 @@ struct Place {
   std::unique_ptr<uv::UvNetwork> network;
 };
 
-int refuse(const base::Error& error) {
-  return std::fprintf(stderr, "ztunnel: %s\n", error.message().c_str()), 1;
-}
+int refuse(const base::Error& why) { return std::fprintf(stderr, "ztunnel: %s\n", why.message().c_str()), 1; }
 
 int proxy(char** environment) {
   ztunnel::block_signals();
-  if (auto raised = config::raise_descriptor_limit(); !raised) return refuse(raised.error());
-  auto config = config::load_ztunnel_config(config::Environment::from_block(environment),
-                                            config::read_file_from_disk, std::thread::hardware_concurrency());
-  if (!config) return refuse(config.error());
   uv::LogSink sink(STDOUT_FILENO);
-  auto log = config::make_log(config->log_filter, config->log_json,
-                              [&sink](std::string line) { sink.push(std::move(line)); });
-  if (!log) return refuse(log.error());
-  std::list<Place> places(1 + config->worker_threads);
+  auto setup = ztunnel::set_up(environment, [&sink](std::string line) { sink.push(std::move(line)); });
+  if (!setup) return refuse(setup.error());
+  std::list<Place> places(1 + setup->config.worker_threads);
   std::vector<ztunnel::LoopPlace> data;
   for (Place& place : places) {
     auto network = uv::UvNetwork::create(place.thread.loop());
@@ -46,14 +38,11 @@ int proxy(char** environment) {
   }
   uv::UvLoop& control = places.front().thread.loop();
   int status = 0;
-  ztunnel::App app(std::move(*config), {{control, *places.front().network},
-                                        std::move(data),
-                                        **log,
-                                        config::read_file_from_disk,
-                                        config::random_seed(),
-                                        nullptr});
+  ztunnel::AppParts parts{{control, *places.front().network}, std::move(data),       *setup->log,
+                          config::read_file_from_disk,        config::random_seed(), nullptr};
+  ztunnel::App app(std::move(setup->config), std::move(parts));
   async::Scope tasks(control);
-  control.post([&] { tasks.spawn(ztunnel::run_to_end(app, **log, status)); });
+  control.post([&] { tasks.spawn(ztunnel::run_to_end(app, *setup->log, status)); });
   for (Place& place : places) place.thread.start(&place == &places.front() ? "control" : "data");
   ztunnel::wait_for_signals([&](const char* name) { control.post([&app, name] { app.shut_down(name); }); });
   for (Place& place : places) place.thread.join();

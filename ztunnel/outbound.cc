@@ -48,8 +48,7 @@ async::Task<base::Result<decide::Plan>> make_plan(PodProxy& pod, model::Workload
                       {base::Field::text("name", text)});
   }
   if (plan->resolve.empty()) co_return plan;
-  std::string labels;
-  observe::append_label(labels, "hostname", plan->resolve);
+  std::string labels = observe::render_dns_labels(observe::party_of(*source), plan->resolve);
   worker.metrics().cell(observe::families::on_demand_dns(), labels).add();
   async::Deadline deadline = async::Deadline::in(worker.loop(), worker.config().connect_timeout);
   base::Result<std::vector<base::IpAddr>> addresses =

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <thread>
 #include <utility>
 
+#include "mesh/config/program.h"
 #include "ztunnel/app.h"
 
 namespace culvert::ztunnel {
@@ -23,6 +25,16 @@ sigset_t waited_signals() {
 }
 
 }  // namespace
+
+base::Result<Setup> set_up(char** environment, base::LineLog::Sink sink) {
+  CULVERT_TRY(config::raise_descriptor_limit());
+  auto config = config::load_ztunnel_config(config::Environment::from_block(environment),
+                                            config::read_file_from_disk, std::thread::hardware_concurrency());
+  if (!config) return base::fail(std::move(config).error());
+  auto log = config::make_log(config->log_filter, config->log_json, std::move(sink));
+  if (!log) return base::fail(std::move(log).error());
+  return Setup{std::move(*config), std::move(*log)};
+}
 
 async::Task<void> run_to_end(App& app, base::Log& log, int& status) {
   base::Result<> ended = co_await app.run();

@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the process waits for signals and ends.
+// How the process begins, waits for signals and ends.
 #pragma once
 
 #include <functional>
+#include <memory>
 
+#include "mesh/config/ztunnel_config.h"
 #include "net/async/task.h"
 #include "net/base/log.h"
 
 namespace culvert::ztunnel {
 
 class App;
+
+// What is there before any loop.
+struct Setup {
+  config::ZtunnelConfig config;
+  std::unique_ptr<base::LineLog> log;
+};
+// Reads the environment and the files it names, and raises the limit of descriptors.
+base::Result<Setup> set_up(char** environment, base::LineLog::Sink sink);
 
 // Runs the app on its control loop, says why it could not start, and ends the waiting.
 async::Task<void> run_to_end(App& app, base::Log& log, int& status);

@@ -314,6 +314,11 @@ Result<> check_and_note(ZtunnelConfig& config, const Environment& env) {
                       "XDS_ON_DEMAND=true cannot be combined with ISTIO_META_DNS_CAPTURE=true: "
                       "the DNS proxy needs every service");
   }
+  if (config.xds_on_demand) {
+    return base::fail(Code::kUnsupported,
+                      "XDS_ON_DEMAND=true, but this build does not ask for single destinations; refusing to "
+                      "start rather than to send plaintext to workloads it was not told of");
+  }
   if (config.dns_capture) {
     config.notes.push_back(
         "ISTIO_META_DNS_CAPTURE is true, but this build has no DNS proxy: port 15053 is not "

@@ -81,4 +81,11 @@ std::string render_labels(const TrafficLabels& labels, Flag flag) {
   return out;
 }
 
+std::string render_dns_labels(const PartyLabels& source, std::string_view hostname) {
+  std::string out;
+  put_party(out, "source", source);
+  put(out, "hostname", hostname);
+  return out;
+}
+
 }  // namespace culvert::observe

@@ -62,5 +62,7 @@ struct TrafficLabels {
 
 // The text between the braces, in upstream's order.
 std::string render_labels(const TrafficLabels& labels, Flag flag);
+// Labels of istio_on_demand_dns: who asked, and for which hostname.
+std::string render_dns_labels(const PartyLabels& source, std::string_view hostname);
 
 }  // namespace culvert::observe

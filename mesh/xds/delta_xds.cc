@@ -206,6 +206,7 @@ base::Result<DeltaXds::Outcome> DeltaXds::on_response(base::ByteView message, mo
   outcome.type_url = state->url;
 
   for (const auto& resource : response.resources()) {
+    outcome.resource_bytes += resource.resource().value().size();
     // Named, therefore not gone, even if we cannot read it: the version we hold stays in use.
     if (state->sweeping) state->sweep.erase(resource.name());
     if (auto decoded = decode_resource(resource, outcome.type_url, outcome, names); !decoded) {
@@ -286,6 +287,16 @@ StreamEnd classify_stream_end(int status, std::string_view message) {
     }
     default: return StreamEnd::kRefused;
   }
+}
+
+std::string_view to_string(StreamEnd end) {
+  switch (end) {
+    case StreamEnd::kFailedToOpen: return "ConnectionError";
+    case StreamEnd::kRecycled: return "Reconnect";
+    case StreamEnd::kRefused: return "Error";
+    case StreamEnd::kClean: return "Complete";
+  }
+  return "Error";
 }
 
 base::Duration XdsBackoff::after(StreamEnd end, base::Duration lived, base::Rng& rng) {

@@ -82,6 +82,7 @@ class DeltaXds {
   const std::vector<std::string>& metadata_errors() const { return metadata_errors_; }
 
   struct Outcome {
+    size_t resource_bytes = 0;  // of the payloads
     std::string_view type_url;  // one of those asked for, or empty: a type we never asked for
     model::MeshUpdate update;   // apply both, then call applied()
     model::WaypointUpdate waypoint;
@@ -141,6 +142,8 @@ enum class StreamEnd : unsigned char {
 };
 // `status` is the gRPC code, `message` its text.
 StreamEnd classify_stream_end(int status, std::string_view message);
+// The `reason` label of istio_xds_connection_terminations (spec ztunnel section 10).
+std::string_view to_string(StreamEnd end);
 
 class XdsBackoff {
  public:

@@ -10,7 +10,7 @@
 #include "net/async/wait.h"
 #include "net/conn/grpc.h"
 #include "net/conn/http2_conn.h"
-#include "net/conn/tls_stream.h"
+#include "net/conn/tls_dial.h"
 #include "net/wire/tls.h"
 
 namespace culvert::xds {
@@ -82,7 +82,6 @@ class XdsClient::Impl {
     size_t count = 0;
   };
 
-  async::Task<base::Result<base::SocketAddr>> find_server(async::Deadline deadline);
   async::Task<base::Result<std::unique_ptr<io::ByteStream>>> connect();
   base::Result<conn::Metadata> metadata() const;
   async::Task<StreamEnd> run_stream(std::unique_ptr<io::ByteStream> lower);
@@ -127,43 +126,20 @@ async::Task<void> XdsClient::Impl::run() {
   }
 }
 
-// Each attempt takes the next of the server's addresses.
-async::Task<base::Result<base::SocketAddr>> XdsClient::Impl::find_server(async::Deadline deadline) {
-  if (auto literal = base::IpAddr::parse(options_.host)) co_return base::SocketAddr{*literal, options_.port};
-  auto resolved = co_await network_.resolve(options_.host, deadline);
-  if (!resolved) co_return base::fail(std::move(resolved).error().wrap("resolve " + options_.host));
-  if (resolved->empty()) co_return base::fail(base::Code::kNotFound, options_.host + " has no address");
-  co_return base::SocketAddr{(*resolved)[attempts_ % resolved->size()], options_.port};
-}
-
 async::Task<base::Result<std::unique_ptr<io::ByteStream>>> XdsClient::Impl::connect() {
-  ++attempts_;
   auto deadline = async::Deadline::in(loop_, options_.open_timeout);
   auto pem = options_.read_roots();
   if (!pem) co_return base::fail(std::move(pem).error().wrap("roots of the control plane"));
   auto roots = wire::TlsIdentity::roots_only(*pem);
   if (!roots) co_return base::fail(std::move(roots).error().wrap("roots of the control plane"));
-
-  auto address = co_await find_server(deadline);
-  if (!address) co_return base::fail(std::move(address).error());
-  io::DialOptions dial;
-  dial.keepalive = io::Keepalive{std::chrono::seconds(300), std::chrono::seconds(75), 9};
-  auto dial_deadline = deadline.earlier(async::Deadline::in(loop_, options_.connect_timeout));
-  auto tcp = co_await network_.dial(*address, dial, dial_deadline);
-  if (!tcp) co_return base::fail(std::move(tcp).error().wrap("dial " + address->to_string()));
-
-  conn::TlsClientOptions tls;
-  tls.identity = *roots;
-  tls.tls.tls12 = options_.tls12;
-  tls.tls.server_names = {options_.host};
-  if (!options_.alternative_host.empty()) tls.tls.server_names.push_back(options_.alternative_host);
-  auto secured = co_await conn::tls_connect(loop_, *std::move(tcp), std::move(tls), deadline);
-  if (!secured) co_return base::fail(std::move(secured).error().wrap("TLS with " + address->to_string()));
-  if ((*secured)->alpn() != "h2") {
-    co_return base::fail(base::Code::kTls,
-                         "the server at " + address->to_string() + " does not speak HTTP/2");
-  }
-  co_return std::unique_ptr<io::ByteStream>(*std::move(secured));
+  conn::TlsServer server{.host = options_.host,
+                         .port = options_.port,
+                         .alternative_host = options_.alternative_host,
+                         .tls12 = options_.tls12,
+                         .trust = *std::move(roots),
+                         .connect_timeout = options_.connect_timeout};
+  auto secured = co_await conn::tls_dial(loop_, network_, std::move(server), ++attempts_, deadline);
+  co_return secured;
 }
 
 base::Result<conn::Metadata> XdsClient::Impl::metadata() const {
@@ -182,6 +158,7 @@ base::Result<conn::Metadata> XdsClient::Impl::metadata() const {
 
 StreamEnd XdsClient::Impl::failed_to_open(const base::Error& error) {
   ++stats_.connection_failures;
+  ++stats_.terminations[std::string(to_string(StreamEnd::kFailedToOpen))];
   log_.warn(kTarget, "no connection to the control plane, will try again",
             {base::Field::text("server", options_.host), base::Field::text("error", error.message())});
   return StreamEnd::kFailedToOpen;
@@ -196,9 +173,7 @@ async::Task<StreamEnd> XdsClient::Impl::run_stream(std::unique_ptr<io::ByteStrea
   http2.ping_every = options_.ping_interval;
   http2.ping_timeout = options_.ping_timeout;
   conn::Http2Conn connection(loop_, std::move(lower), wire::H2Engine::Role::kClient, http2);
-  std::string authority =
-      options_.host.find(':') == std::string::npos ? options_.host : "[" + options_.host + "]";
-  conn::GrpcClient client(loop_, connection, authority + ":" + std::to_string(options_.port),
+  conn::GrpcClient client(loop_, connection, conn::authority(options_.host, options_.port),
                           options_.message_bytes_max);
   auto stream = client.stream(std::string(kMethod), *std::move(headers));
   if (!stream) co_return failed_to_open(stream.error());
@@ -239,10 +214,12 @@ base::Result<> XdsClient::Impl::take_response(Session& session, const std::strin
     ++stats_.connections;
     log_.info(kTarget, "connected to the control plane", {base::Field::text("server", options_.host)});
   }
-  ++stats_.messages;
-  stats_.message_bytes += message.size();
   auto outcome = machine_.on_response(base::as_bytes(message), names_);
   if (!outcome) return base::fail(std::move(outcome).error());
+  // Types we never asked for share the empty name: a peer must not make labels.
+  Stats::Received& received = stats_.received[std::string(outcome->type_url)];
+  ++received.messages;
+  received.bytes += outcome->resource_bytes;
   stats_.resources_accepted += outcome->accepted;
   stats_.resources_rejected += outcome->rejected.size();
   report_rejects(*outcome);
@@ -280,7 +257,6 @@ void XdsClient::Impl::report_rejects(const DeltaXds::Outcome& outcome) {
 }
 
 StreamEnd XdsClient::Impl::judge(const Session& session, const base::Result<>& result) {
-  ++stats_.connection_terminations;
   const conn::GrpcStatus& status = session.stream->status();
   StreamEnd end = StreamEnd::kRefused;
   std::string reason;
@@ -296,6 +272,7 @@ StreamEnd XdsClient::Impl::judge(const Session& session, const base::Result<>& r
     if (session.stream->trailers_only() && !status.ok()) end = StreamEnd::kFailedToOpen;
   }
   if (end == StreamEnd::kFailedToOpen) ++stats_.connection_failures;
+  ++stats_.terminations[std::string(to_string(end))];
   log_.warn(kTarget, "stream to the control plane ended, will try again",
             {base::Field::text("server", options_.host), base::Field::text("reason", reason)});
   return end;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -74,13 +75,16 @@ class XdsClient {
   // Counters for metrics.
   struct Stats {
     bool connected = false;
-    uint64_t connections = 0;              // streams opened
-    uint64_t connection_failures = 0;      // attempts that failed to open
-    uint64_t connection_terminations = 0;  // streams that ended
-    uint64_t messages = 0;                 // responses received
-    uint64_t message_bytes = 0;
+    uint64_t connections = 0;          // streams opened
+    uint64_t connection_failures = 0;  // attempts that failed to open
     uint64_t resources_accepted = 0;
     uint64_t resources_rejected = 0;
+    struct Received {
+      uint64_t messages = 0;
+      uint64_t bytes = 0;
+    };
+    std::map<std::string, Received> received;      // responses, by type URL
+    std::map<std::string, uint64_t> terminations;  // attempts and streams that ended, by to_string(StreamEnd)
   };
   Stats stats() const;
 

@@ -8,6 +8,18 @@ namespace culvert::conn {
 using base::fail;
 using base::Result;
 
+namespace {
+
+// An address written as such needs no resolver, which may be down or know no such family.
+async::Task<Result<std::vector<base::IpAddr>>> addresses_of(io::Network& network, std::string host,
+                                                            async::Deadline deadline) {
+  if (auto literal = base::IpAddr::parse(host)) co_return std::vector<base::IpAddr>{*literal};
+  Result<std::vector<base::IpAddr>> found = co_await network.resolve(std::move(host), deadline);
+  co_return found;
+}
+
+}  // namespace
+
 std::string authority(const std::string& host, uint16_t port) {
   bool v6 = host.find(':') != std::string::npos;
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
@@ -16,7 +28,7 @@ std::string authority(const std::string& host, uint16_t port) {
 async::Task<Result<std::unique_ptr<io::ByteStream>>> tls_dial(async::Loop& loop, io::Network& network,
                                                               TlsServer server, uint64_t attempt,
                                                               async::Deadline deadline) {
-  Result<std::vector<base::IpAddr>> ips = co_await network.resolve(server.host, deadline);
+  Result<std::vector<base::IpAddr>> ips = co_await addresses_of(network, server.host, deadline);
   if (!ips) co_return fail(std::move(ips).error());
   if (ips->empty()) co_return fail(base::Code::kNotFound, server.host + " has no address");
   base::SocketAddr address{(*ips)[attempt % ips->size()], server.port};

@@ -70,6 +70,9 @@ TEST_CASE("bad values name their variable", "[X2]") {
   CHECK(refusal({{"ENABLE_PROXY", "false"}, {"ISTIO_META_DNS_CAPTURE", "false"}}).find("nothing") !=
         std::string::npos);
   CHECK(refusal({{"XDS_ON_DEMAND", "true"}}).find("XDS_ON_DEMAND") != std::string::npos);
+  // Destinations nobody asks the control plane for would be taken for strangers and get plaintext.
+  CHECK(refusal({{"XDS_ON_DEMAND", "true"}, {"ISTIO_META_DNS_CAPTURE", "false"}}).find("XDS_ON_DEMAND") !=
+        std::string::npos);
   CHECK(refusal({{"CRL_PATH", "/crl"}}).find("CRL_PATH") != std::string::npos);
 }
 

@@ -67,6 +67,14 @@ TEST_CASE("labels stand in upstream's order, unknown where missing") {
   CHECK_FALSE(has(render_labels(TrafficLabels{}, Flag::kDeny), "source_region"));
 }
 
+TEST_CASE("who asked for a hostname") {
+  CHECK(render_dns_labels(outbound_facts().labels.source, "db.example") ==
+        "source_workload=\"web\",source_canonical_service=\"unknown\",source_canonical_revision=\"unknown\","
+        "source_workload_namespace=\"prod\",source_principal=\"spiffe://td/ns/prod/sa/web\","
+        "source_app=\"unknown\",source_version=\"unknown\",source_cluster=\"unknown\","
+        "hostname=\"db.example\"");
+}
+
 TEST_CASE("a record is opened and closed once") {
   World world;
   {

@@ -299,6 +299,11 @@ TEST_CASE("how streams end", "[apis14]") {
   CHECK(xds::classify_stream_end(14, "connection refused") == StreamEnd::kRefused);
   CHECK(xds::classify_stream_end(16, "") == StreamEnd::kRefused);
   CHECK(xds::classify_stream_end(8, "") == StreamEnd::kRefused);
+
+  CHECK(xds::to_string(StreamEnd::kFailedToOpen) == "ConnectionError");
+  CHECK(xds::to_string(StreamEnd::kRecycled) == "Reconnect");
+  CHECK(xds::to_string(StreamEnd::kRefused) == "Error");
+  CHECK(xds::to_string(StreamEnd::kClean) == "Complete");
 }
 
 TEST_CASE("backoff doubles from ten milliseconds to fifteen seconds", "[apis14]") {

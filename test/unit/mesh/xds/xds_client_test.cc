@@ -217,7 +217,12 @@ TEST_CASE("from nothing to ready", "[apis1][X1]") {
   CHECK(world.network.tokens == std::vector<std::string>{"Bearer secret"});
   auto stats = world.client->stats();
   CHECK(stats.connected);
-  CHECK(stats.messages == 2);
+  REQUIRE(stats.received.size() == 2);
+  for (std::string_view type : {xds::kAddressType, xds::kAuthorizationType}) {
+    CHECK(stats.received[std::string(type)].messages == 1);
+    CHECK(stats.received[std::string(type)].bytes > 0);
+  }
+  CHECK(stats.terminations.empty());
   CHECK(stats.resources_accepted == 2);
 }
 
@@ -229,6 +234,7 @@ TEST_CASE("the control plane goes and comes back", "[apis4][X1]") {
   world.network.cut();
   world.loop.run_for(5min);
   CHECK_FALSE(world.client->stats().connected);
+  CHECK(world.client->stats().terminations["ConnectionError"] > 10);
   CHECK(world.client->ready());
   CHECK(world.store.view()->workload_at("", ip("10.0.0.1")));
   // Backoff: from 20 ms to at most 18 s, not a tight loop.
@@ -253,6 +259,7 @@ TEST_CASE("refusals are retried with growing pauses", "[apis14]") {
   CHECK(world.network.streams > 8);
   CHECK(world.network.streams < 25);
   CHECK(world.client->stats().connection_failures > 0);
+  CHECK(world.client->stats().terminations["ConnectionError"] == world.client->stats().connection_failures);
   CHECK_FALSE(world.client->ready());
 }
 
