@@ -33,7 +33,7 @@ const std::string kAdd("\x0a\x0e\x0a\x01u\x12\x09\x0a\x01n\x12\x01m\x1a\x01s", 1
 
 }  // namespace
 
-TEST_CASE("golden bytes", "[Z1]") {
+TEST_CASE("golden bytes", "[Z1][apis29]") {
   CHECK(encode_zds_hello() == std::string("\x08\x01", 2));
   CHECK(encode_zds_ack("") == std::string("\x0a\x00", 2));
   CHECK(std::holds_alternative<ZdsSnapshotSent>(*decode_zds(packet(std::string("\x1a\x00", 2)))));
@@ -41,7 +41,7 @@ TEST_CASE("golden bytes", "[Z1]") {
   CHECK(std::get<ZdsKeep>(*decode_zds(packet("\x2a\x03\x0a\x01x"))).uid == "x");
 }
 
-TEST_CASE("an Add and its descriptor", "[Z1]") {
+TEST_CASE("an Add and its descriptor", "[Z1][apis29]") {
   auto add = decode_zds(packet(kAdd, 1));
   REQUIRE(add);
   CHECK(std::get<ZdsAdd>(*add).uid == "u");
@@ -58,7 +58,7 @@ TEST_CASE("an Add and its descriptor", "[Z1]") {
   CHECK_FALSE(decode_zds(std::move(cut)));
 }
 
-TEST_CASE("descriptors never leak", "[Z1]") {
+TEST_CASE("descriptors never leak", "[Z1][apis29]") {
   int before = open("/dev/null", O_RDONLY | O_CLOEXEC);
   close(before);
   for (int fds : {0, 1, 2, 5}) {
@@ -79,7 +79,7 @@ TEST_CASE("an error text fits the agent's buffer and stays UTF-8") {
   CHECK(bytes.ends_with('a'));
 }
 
-TEST_CASE("add, add again, other namespace", "[Z1]") {
+TEST_CASE("add, add again, other namespace", "[Z1][apis29]") {
   ZdsState state;
   state.connected();
   CHECK(state.add(pod("u")) == ZdsState::AddAction::kStart);
@@ -93,7 +93,7 @@ TEST_CASE("add, add again, other namespace", "[Z1]") {
   CHECK(state.ready());
 }
 
-TEST_CASE("a failed start is pending until a start or a delete", "[Z1][Z2]") {
+TEST_CASE("a failed start is pending until a start or a delete", "[Z1][Z2][apis29]") {
   ZdsState state;
   state.connected();
   REQUIRE(state.snapshot_sent());
@@ -115,7 +115,7 @@ TEST_CASE("a failed start is pending until a start or a delete", "[Z1][Z2]") {
   }
 }
 
-TEST_CASE("the snapshot decides what stays", "[Z1]") {
+TEST_CASE("the snapshot decides what stays", "[Z1][apis29]") {
   ZdsState state;
   state.connected();
   for (const char* uid : {"a", "b", "c", "d"}) {
@@ -138,7 +138,7 @@ TEST_CASE("the snapshot decides what stays", "[Z1]") {
   CHECK(state.ready());
 }
 
-TEST_CASE("protocol errors", "[Z1]") {
+TEST_CASE("protocol errors", "[Z1][apis29]") {
   ZdsState state;
   state.connected();
   REQUIRE(state.snapshot_sent());
@@ -147,7 +147,7 @@ TEST_CASE("protocol errors", "[Z1]") {
   CHECK_FALSE(state.del("unknown"));
 }
 
-TEST_CASE("delete after the snapshot stops at once", "[Z1]") {
+TEST_CASE("delete after the snapshot stops at once", "[Z1][apis29]") {
   ZdsState state;
   state.connected();
   REQUIRE(state.snapshot_sent());

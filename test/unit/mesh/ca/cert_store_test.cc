@@ -77,7 +77,7 @@ struct World {
 
 }  // namespace
 
-TEST_CASE("many wait for one certificate, and it is fetched once", "[C1]") {
+TEST_CASE("many wait for one certificate, and it is fetched once", "[C1][apis24]") {
   World world;
   world.ca.held = true;
   std::vector<async::Task<Result<wire::TlsIdentityRef>>> waiting;
@@ -97,7 +97,7 @@ TEST_CASE("many wait for one certificate, and it is fetched once", "[C1]") {
   CHECK(world.ca.asked.size() == 1);
 }
 
-TEST_CASE("a waiting connection goes before a warm-up, and a bounded number is under way", "[C1]") {
+TEST_CASE("a waiting connection goes before a warm-up, and a bounded number is under way", "[C1][apis24]") {
   World world;
   world.ca.held = true;
   for (size_t i = 0; i < CertStore::kFetchesMax; ++i) world.store.warm(who("busy" + std::to_string(i)));
@@ -117,7 +117,7 @@ TEST_CASE("a waiting connection goes before a warm-up, and a bounded number is u
   CHECK(after == std::vector<std::string>{"warm2", "urgent", "warm1"});
 }
 
-TEST_CASE("a certificate is renewed at half its life, and the old one serves until then", "[C1]") {
+TEST_CASE("a certificate is renewed at half its life, and the old one serves until then", "[C1][apis24]") {
   World world;
   wire::TlsIdentityRef first = *world.get("web");
   world.loop.run_for(29min);
@@ -128,7 +128,7 @@ TEST_CASE("a certificate is renewed at half its life, and the old one serves unt
   CHECK(world.ca.asked.size() == 2);
 }
 
-TEST_CASE("a valid certificate is kept while renewals fail; an expired one is not", "[C1]") {
+TEST_CASE("a valid certificate is kept while renewals fail; an expired one is not", "[C1][apis24]") {
   World world;
   wire::TlsIdentityRef first = *world.get("web");
   world.ca.failure = base::Error(base::Code::kUnavailable, "the CA is away");
@@ -147,7 +147,7 @@ TEST_CASE("a valid certificate is kept while renewals fail; an expired one is no
   CHECK_FALSE(world.row("web").error.has_value());
 }
 
-TEST_CASE("after a first failure everybody learns at once, until a retry succeeds", "[C1]") {
+TEST_CASE("after a first failure everybody learns at once, until a retry succeeds", "[C1][apis24]") {
   World world;
   world.ca.failure = base::Error(base::Code::kDenied, "no");
   CHECK_FALSE(world.get("web").has_value());
@@ -160,7 +160,7 @@ TEST_CASE("after a first failure everybody learns at once, until a retry succeed
   CHECK(world.get("web").has_value());
 }
 
-TEST_CASE("forgetting ends the waiting and the renewals", "[C1]") {
+TEST_CASE("forgetting ends the waiting and the renewals", "[C1][apis24]") {
   World world;
   world.ca.held = true;
   auto waiting = world.store.get(who("web"));
@@ -180,7 +180,7 @@ TEST_CASE("forgetting ends the waiting and the renewals", "[C1]") {
   CHECK(world.ca.asked.size() == asked);
 }
 
-TEST_CASE("when the next try is due", "[C1]") {
+TEST_CASE("when the next try is due", "[C1][apis24]") {
   wire::CertInfo leaf;
   base::WallTime now{1000h};
   auto wait = [&](base::Duration from, base::Duration to) {
@@ -205,7 +205,7 @@ TEST_CASE("when the next try is due", "[C1]") {
   CHECK(schedule.after_failure(rng) <= 1200ms);
 }
 
-TEST_CASE("a CA's answer: leaf, intermediates, roots", "[C2][P14]") {
+TEST_CASE("a CA's answer: leaf, intermediates, roots", "[C2][P14][apis23]") {
   test::SimLoop loop;
   base::WallTime from = loop.wall_now() - 1h, to = loop.wall_now() + 100h;
   auto root = *wire::CertSigner::self_signed(*wire::PrivateKey::generate_p256(), "one", from, to);
@@ -234,7 +234,7 @@ TEST_CASE("a CA's answer: leaf, intermediates, roots", "[C2][P14]") {
   CHECK_FALSE(identity_from_chain({leaf, roots}, stranger.to_pem()).has_value());
 }
 
-TEST_CASE("a request names its identity once and nobody by CN", "[C3]") {
+TEST_CASE("a request names its identity once and nobody by CN", "[C3][apis23]") {
   auto key = *wire::PrivateKey::generate_p256();
   auto csr = wire::make_csr(key, "spiffe://td/ns/a/sa/b");
   REQUIRE(csr.has_value());
