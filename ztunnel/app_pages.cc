@@ -3,9 +3,11 @@
 
 #include <utility>
 
+#include "net/async/wait.h"
 #include "net/conn/http_server.h"
 #include "ztunnel/app.h"
 #include "ztunnel/config_dump.h"
+#include "ztunnel/profile.h"
 
 namespace culvert::ztunnel {
 
@@ -41,11 +43,25 @@ async::Task<PageAnswer> AppPages::admin(PageRequest request) {
     app_.shut_down("asked by /quitquitquit");
     co_return PageAnswer{200, "text/plain; charset=utf-8", "shutdown now\n"};
   }
-  if (request.path.starts_with("/debug/pprof/")) {
-    co_return PageAnswer{500, "text/plain; charset=utf-8",
-                         "profiling is not built in; use perf: the binary keeps its frame pointers\n"};
+  if (request.path == "/debug/pprof/profile") {
+    PageAnswer answer = co_await profile(std::move(request));
+    co_return answer;
+  }
+  if (request.path.starts_with("/debug/pprof/heap")) {
+    co_return PageAnswer{500, "text/plain; charset=utf-8", "heap profiles are not built in\n"};
   }
   co_return PageAnswer{404, "text/plain; charset=utf-8", ""};
+}
+
+async::Task<PageAnswer> AppPages::profile(PageRequest request) {
+  constexpr char kText[] = "text/plain; charset=utf-8";
+  auto asked = parse_profile_request(request.query);
+  if (!asked) co_return PageAnswer{400, kText, asked.error().message() + "\n"};
+  auto profiler = CpuProfiler::start(asked->frequency);
+  if (!profiler) co_return PageAnswer{500, kText, profiler.error().message() + "\n"};
+  base::Duration wanted = std::chrono::seconds(asked->seconds);
+  co_await async::sleep_for(app_.control_, wanted);
+  co_return PageAnswer{200, "application/octet-stream", (*profiler)->finish(wanted)};
 }
 
 async::Task<PageAnswer> AppPages::dump() {

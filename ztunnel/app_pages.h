@@ -36,6 +36,8 @@ class AppPages {
 
  private:
   async::Task<PageAnswer> dump();
+  // Answers after as many seconds as were asked for.
+  async::Task<PageAnswer> profile(PageRequest request);
   PageAnswer logging(const PageRequest& request);
 
   App& app_;
