@@ -22,13 +22,6 @@ using decide::TryOutcome;
 // A connection that was given and had gone is replaced this often within one try.
 constexpr int kStaleConnectionsMax = 3;
 
-bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
-  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-    auto found = labels.find(entry.first);
-    return found != labels.end() && found->second == entry.second;
-  });
-}
-
 // One try. Its parts end in the reverse order: the upload, the stream, the seats.
 struct Try {
   explicit Try(async::Loop& loop) : upload(loop) {}
@@ -280,10 +273,8 @@ Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
 // Policies bound by selector: they hold for the endpoints they cover.
 std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
   if (!x_.l7) return std::nullopt;
-  const model::LabelMap& labels = x_.state->l7->labels(host.workload->uid);
   auto applies = [&](const model::HttpPolicy& policy) {
-    return policy.selector && (policy.selector_everywhere || host.workload->ns == policy.ns) &&
-           covers(*policy.selector, labels);
+    return selects(policy, *host.workload, *x_.state->l7);
   };
   decide::HttpVerdict verdict = x_.judge(applies);
   if (verdict.allowed) return std::nullopt;

@@ -14,4 +14,13 @@ struct MeshState {
 };
 using MeshStateRef = std::shared_ptr<const MeshState>;
 
+// Every label of `wanted` is on the pod.
+bool covers(const model::LabelMap& wanted, const model::LabelMap& labels);
+// Whether a policy bound by selector covers a pod; one that is not bound by selector does not.
+template <class Policy>
+bool selects(const Policy& policy, const model::Workload& workload, const model::WaypointView& l7) {
+  return policy.selector && (policy.selector_everywhere || workload.ns == policy.ns) &&
+         covers(*policy.selector, l7.labels(workload.uid));
+}
+
 }  // namespace culvert::waypoint

@@ -19,13 +19,6 @@ namespace {
 // One more endpoint is tried when the first cannot be connected (gap G16).
 constexpr int kConnectsMax = 2;
 
-bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
-  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-    auto found = labels.find(entry.first);
-    return found != labels.end() && found->second == entry.second;
-  });
-}
-
 class Stream {
  public:
   Stream(Worker& worker, ClientRef client, std::unique_ptr<ClientStream> stream,
@@ -134,11 +127,8 @@ class Stream {
       record_.attempts = static_cast<uint32_t>(attempt);
       record_.upstream = host->workload;
       record_.upstream_address = host->address;
-      const model::LabelMap& labels = state_->l7->labels(host->workload->uid);
-      bool pass = allowed([&](const model::HttpPolicy& policy) {
-        return policy.selector && (policy.selector_everywhere || host->workload->ns == policy.ns) &&
-               covers(*policy.selector, labels);
-      });
+      bool pass = allowed(
+          [&](const model::HttpPolicy& policy) { return selects(policy, *host->workload, *state_->l7); });
       if (!pass) co_return std::unexpected(std::move(last));
       seat_ = cluster.limits().connection(cluster.policy().pool);
       if (!seat_) {

@@ -2,8 +2,6 @@
 // The phase that looks at tokens (spec waypoint section 2.7).
 #include "mesh/jwt/authenticate.h"
 
-#include <algorithm>
-
 #include "waypoint/exchange_state.h"
 #include "waypoint/headers.h"
 #include "waypoint/worker.h"
@@ -12,21 +10,12 @@ namespace culvert::waypoint {
 
 namespace {
 
-bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
-  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-    auto found = labels.find(entry.first);
-    return found != labels.end() && found->second == entry.second;
-  });
-}
-
 // A RequestAuthentication bound by selector takes part if any endpoint of the addressed service is covered:
 // which one will answer is not known yet, and a bad token must not pass by luck.
 bool takes_part(const Exchange& x, const jwt::TokenRules::Source& source) {
   if (!source.selector) return true;
   for (const model::Endpoint& endpoint : x.state->mesh->endpoints(x.l7->service)) {
-    const model::Workload& workload = *endpoint.workload;
-    bool here = source.selector_everywhere || workload.ns == source.ns;
-    if (here && covers(*source.selector, x.state->l7->labels(workload.uid))) return true;
+    if (selects(source, *endpoint.workload, *x.state->l7)) return true;
   }
   return false;
 }

@@ -7,13 +7,6 @@ namespace culvert::waypoint {
 
 namespace {
 
-bool covers(const model::LabelMap& wanted, const model::LabelMap& labels) {
-  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-    auto found = labels.find(entry.first);
-    return found != labels.end() && found->second == entry.second;
-  });
-}
-
 // The endpoint's own port for a service port; 0 if it does not serve it.
 uint16_t target_port(const model::Endpoint& endpoint, const model::Service& service, uint16_t port) {
   for (const model::PortMapping& mapping : endpoint.ports()) {
