@@ -33,6 +33,7 @@ Compiled compile(const kube::Objects& objects, const CompileOptions& options, co
   compile_authorization_policies(context);
   compile_peer_authentications(context);
   compile_workloads(context);
+  compile_waypoint_resources(context);
   std::stable_sort(out.findings.begin(), out.findings.end(), [](const Finding& a, const Finding& b) {
     return std::tie(a.origin.file, a.origin.line, a.code, a.message) <
            std::tie(b.origin.file, b.origin.line, b.code, b.message);

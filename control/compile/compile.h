@@ -11,6 +11,7 @@
 
 #include "mesh/kube/objects.h"
 #include "mesh/model/policy.h"
+#include "mesh/model/waypoint.h"
 #include "mesh/model/workload.h"
 
 namespace culvert::control {
@@ -23,6 +24,9 @@ struct CompileOptions {
   std::string system_namespace = "istio-system";  // carries topology.istio.io/network
   // The stable VIP of a Service or ServiceEntry host that has none; an error leaves it without.
   std::function<base::Result<base::IpAddr>(const std::string& key)> allocate_vip;
+  // The key set behind a URI as it was last fetched; empty: none, and its tokens are refused. Null: none at
+  // all.
+  std::function<std::string(const std::string& uri)> jwks;
 };
 
 enum class Severity : unsigned char { kInfo, kWarning, kError };
@@ -42,6 +46,13 @@ struct Compiled {
   std::map<std::string, std::shared_ptr<const model::Workload>> workloads;
   std::map<std::string, std::shared_ptr<const model::Service>> services;
   std::map<std::string, std::shared_ptr<const model::Policy>> policies;
+  // For waypoints; each sees the services that are bound to it.
+  std::map<std::string, std::shared_ptr<const model::WaypointService>> waypoint_services;
+  std::map<std::string, std::shared_ptr<const model::Backend>> backends;
+  std::map<std::string, std::shared_ptr<const model::WorkloadLabels>> workload_labels;
+  std::shared_ptr<const model::WaypointSettings> settings;  // null in an empty compilation only
+  // "ns/name" of the waypoints of a service, the primary first; by service.
+  std::map<std::string, std::vector<std::string>> waypoints_of;
   std::vector<Finding> findings;  // in a stable order
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the steps of one compilation share. Private to control/compile. Order: waypoints, services, policies,
-// workloads (spec control-plane section 1.4).
+// workloads, what waypoints are told (spec control-plane section 1.4).
 #pragma once
 
 #include <optional>
@@ -24,6 +24,7 @@ struct Waypoint {
 struct WaypointBinding {
   std::optional<model::GatewayAddress> primary;
   std::vector<model::WeightedWaypoint> weighted;
+  std::vector<std::string> names;  // "ns/name", the primary first
 };
 
 // A compiled Service with what membership needs of its source.
@@ -121,6 +122,8 @@ std::vector<std::string> peer_authentication_policies(const Context& context, co
                                                       const kube::Labels& labels);
 // workloads.cc
 void compile_workloads(Context& context);
+// waypoint_services.cc, after all others
+void compile_waypoint_resources(Context& context);
 
 // Oldest first; ties by namespace, then name, so that replicas agree.
 bool older(const kube::Meta& a, const kube::Meta& b);

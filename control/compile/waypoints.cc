@@ -127,6 +127,7 @@ void add_canary(Context& context, const kube::Meta& meta, std::string_view kind,
     context.find("IST0171", Severity::kWarning, meta, kind, "canary waypoint: " + problem);
     return;
   }
+  binding.names.push_back(key);
   binding.weighted = {{*binding.primary, 100 - weight}, {*context.waypoints.at(key).address, weight}};
 }
 
@@ -195,6 +196,7 @@ WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::str
   }
   WaypointBinding binding;
   binding.primary = *context.waypoints.at(key).address;
+  binding.names = {key};
   add_canary(context, meta, kind, *labels, *annotations, workload, key, binding);
   return binding;
 }

@@ -23,6 +23,14 @@ namespace {
 constexpr std::string_view kMethod =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
+// In the order of sending: services name what comes before them.
+constexpr std::string_view kWaypointTypes[] = {xds::kBackendType, xds::kWorkloadLabelsType,
+                                               xds::kWaypointSettingsType, xds::kWaypointServiceType};
+
+bool is_waypoint_type(std::string_view type) {
+  return std::find(std::begin(kWaypointTypes), std::end(kWaypointTypes), type) != std::end(kWaypointTypes);
+}
+
 // What one client wants of one type.
 struct Subscription {
   bool opened = false;  // its first request has come
@@ -93,18 +101,28 @@ class AdsServer::Stream {
   async::Task<GrpcStatus> run();
   // The server has a new snapshot.
   void changed(const std::set<std::string>& addresses, const std::set<std::string>& authorizations);
+  // The same of waypoint types; `before`: what was served.
+  void changed(std::string_view type, const std::set<std::string>& names, const Snapshot& before);
   Client describe() const;
 
  private:
   Subscription& subscription(const std::string& type) {
+    if (is_waypoint_type(type)) return waypoint_types_[type];
     return type == kAddressType ? address_ : authorization_;
+  }
+  bool serves(const std::string& type) const {
+    return type == kAddressType || type == kAuthorizationType ||
+           (!waypoint_.empty() && is_waypoint_type(type));
+  }
+  bool visible(const Snapshot& snapshot, std::string_view type, const std::string& name) const {
+    return type != xds::kWaypointServiceType || snapshot.bound(name, waypoint_);
   }
   std::optional<GrpcStatus> check_node(const v3::DeltaDiscoveryRequest& request);
   std::optional<GrpcStatus> take(const v3::DeltaDiscoveryRequest& request);
   std::optional<GrpcStatus> open(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
   std::optional<GrpcStatus> subscribe(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
-  std::vector<std::string> resolve(const std::string& name) const;
-  void demand(Subscription& subscription, const std::string& name);
+  std::vector<std::string> resolve(const std::string& type, const std::string& name) const;
+  void demand(Subscription& subscription, const std::string& type, const std::string& name);
   void acknowledge(Subscription& subscription, const v3::DeltaDiscoveryRequest& request);
   std::optional<std::string> next_response();
   std::string respond(std::string_view type, Subscription& subscription, std::set<std::string> names);
@@ -118,6 +136,8 @@ class AdsServer::Stream {
   std::string connected_at_;
   Subscription address_;
   Subscription authorization_;
+  std::string waypoint_;  // "ns/name" of the waypoint the caller is; empty: it is none
+  std::map<std::string, Subscription, std::less<>> waypoint_types_;
   std::set<std::string> policies_to_remove_;  // after the next Address response
   uint64_t next_nonce_ = 0;
   async::Event work_;
@@ -148,8 +168,19 @@ async::Task<GrpcStatus> AdsServer::serve(conn::GrpcCall& call) {
 void AdsServer::publish(SnapshotRef snapshot) {
   std::set<std::string> addresses = changed_names(snapshot_->addresses, snapshot->addresses);
   std::set<std::string> authorizations = changed_names(snapshot_->authorizations, snapshot->authorizations);
-  snapshot_ = std::move(snapshot);
+  SnapshotRef before = std::exchange(snapshot_, std::move(snapshot));
   for (Stream* stream : streams_) stream->changed(addresses, authorizations);
+  for (std::string_view type : kWaypointTypes) {
+    std::set<std::string> names = changed_names(before->table(type), snapshot_->table(type));
+    if (type == xds::kWaypointServiceType) {
+      // Bound to another waypoint: the same resource for somebody else.
+      for (const auto& [name, waypoints] : snapshot_->compiled.waypoints_of) {
+        auto old = before->compiled.waypoints_of.find(name);
+        if (old != before->compiled.waypoints_of.end() && old->second != waypoints) names.insert(name);
+      }
+    }
+    for (Stream* stream : streams_) stream->changed(type, names, *before);
+  }
 }
 
 std::vector<AdsServer::Client> AdsServer::clients() const {
@@ -197,6 +228,7 @@ std::optional<GrpcStatus> AdsServer::Stream::check_node(const v3::DeltaDiscovery
     return GrpcStatus{GrpcCode::kPermissionDenied, fmt::format("the node claims {}/{}, but has proven {}", ns,
                                                                account, caller_.to_string())};
   }
+  if (node_id_.starts_with("waypoint~")) waypoint_ = caller_.ns + "/" + caller_.service_account;
   server_.log_.info("ads", "proxy connected",
                     {Field::text("node", node_id_), Field::text("caller", caller_.to_string()),
                      Field::bare("peer", call_.peer_addr().to_string())});
@@ -207,7 +239,7 @@ std::optional<GrpcStatus> AdsServer::Stream::take(const v3::DeltaDiscoveryReques
   if (node_id_.empty()) {
     if (auto refused = check_node(request)) return refused;
   }
-  if (request.type_url() != kAddressType && request.type_url() != kAuthorizationType) {
+  if (!serves(request.type_url())) {
     // Other types of upstream's proxies: answered by silence, as a server without such resources does.
     return std::nullopt;
   }
@@ -251,10 +283,12 @@ std::optional<GrpcStatus> AdsServer::Stream::open(Subscription& wanted,
   };
   if (wanted.wildcard) {
     for (const auto& [name, resource] : table) {
-      if (!is_held(name, resource)) wanted.dirty.insert(name);
+      if (visible(*server_.snapshot_, request.type_url(), name) && !is_held(name, resource))
+        wanted.dirty.insert(name);
     }
     for (const auto& [name, version] : held) {
-      if (!table.contains(name)) wanted.dirty.insert(name);
+      if (!table.contains(name) || !visible(*server_.snapshot_, request.type_url(), name))
+        wanted.dirty.insert(name);
     }
     return std::nullopt;
   }
@@ -263,7 +297,7 @@ std::optional<GrpcStatus> AdsServer::Stream::open(Subscription& wanted,
   for (const auto& [name, version] : held) {
     if (std::optional<GrpcStatus> refused = check_name(wanted.names.size(), name)) return refused;
     wanted.names.insert(name);
-    std::vector<std::string> behind = resolve(name);
+    std::vector<std::string> behind = resolve(request.type_url(), name);
     if (behind.empty()) wanted.dirty.insert(name);
     for (std::string& resource : behind) {
       auto found = table.find(resource);
@@ -285,14 +319,16 @@ std::optional<GrpcStatus> AdsServer::Stream::subscribe(Subscription& wanted,
     size_t kept = wanted.wildcard ? wanted.dirty.size() : wanted.names.size();
     size_t spare = wanted.wildcard ? server_.snapshot_->table(request.type_url()).size() : 0;
     if (std::optional<GrpcStatus> refused = check_name(kept - std::min(kept, spare), name)) return refused;
-    demand(wanted, name);
+    demand(wanted, request.type_url(), name);
   }
   return std::nullopt;
 }
 
 // The resources behind a uid, "network/ip" or "ns/hostname"; a service brings its workloads.
-std::vector<std::string> AdsServer::Stream::resolve(const std::string& name) const {
+std::vector<std::string> AdsServer::Stream::resolve(const std::string& type, const std::string& name) const {
   const Snapshot& snapshot = *server_.snapshot_;
+  // These go by their own name only; what is not visible is answered as removed.
+  if (is_waypoint_type(type)) return {name};
   std::vector<std::string> found;
   if (snapshot.addresses.contains(name) || snapshot.authorizations.contains(name)) found.push_back(name);
   auto [first, last] = snapshot.lookup().address_by_alias.equal_range(name);
@@ -306,9 +342,9 @@ std::vector<std::string> AdsServer::Stream::resolve(const std::string& name) con
 
 // Every name is answered, with what is behind it or as removed. A wildcard stream gets what it asks for once
 // more; it is subscribed to everything already.
-void AdsServer::Stream::demand(Subscription& wanted, const std::string& name) {
+void AdsServer::Stream::demand(Subscription& wanted, const std::string& type, const std::string& name) {
   wanted.must_answer = true;
-  std::vector<std::string> behind = resolve(name);
+  std::vector<std::string> behind = resolve(type, name);
   if (behind.empty()) wanted.dirty.insert(name);
   if (!wanted.wildcard) wanted.names.insert(name);
   for (std::string& resource : behind) {
@@ -345,6 +381,19 @@ void AdsServer::Stream::changed(const std::set<std::string>& addresses,
   work_.set();
 }
 
+void AdsServer::Stream::changed(std::string_view type, const std::set<std::string>& names,
+                                const Snapshot& before) {
+  auto found = waypoint_types_.find(type);
+  if (found == waypoint_types_.end() || !found->second.opened) return;
+  Subscription& wanted = found->second;
+  for (const std::string& name : names) {
+    bool asked = wanted.wildcard || wanted.names.contains(name);
+    if (asked && (visible(*server_.snapshot_, type, name) || visible(before, type, name)))
+      wanted.dirty.insert(name);
+  }
+  work_.set();
+}
+
 std::string AdsServer::Stream::respond(std::string_view type, Subscription& wanted,
                                        std::set<std::string> names) {
   const Snapshot& snapshot = *server_.snapshot_;
@@ -354,7 +403,7 @@ std::string AdsServer::Stream::respond(std::string_view type, Subscription& want
   response.set_system_version_info(fmt::format("{}", snapshot.number));
   for (const std::string& name : names) {
     auto found = table.find(name);
-    if (found == table.end()) {
+    if (found == table.end() || !visible(snapshot, type, name)) {
       // An address that is answered under its resource's own name is not gone. A wildcard stream knows
       // nothing by address.
       if (!wanted.wildcard && type == kAddressType && snapshot.lookup().address_by_alias.contains(name))
@@ -375,12 +424,16 @@ std::string AdsServer::Stream::respond(std::string_view type, Subscription& want
   wanted.snapshot_sent = snapshot.number;
   wanted.must_answer = false;
   response.set_nonce(wanted.nonce_sent);
-  (type == kAddressType ? server_.counters_.pushes_address : server_.counters_.pushes_authorization)++;
+  Counters& counters = server_.counters_;
+  (is_waypoint_type(type) ? counters.pushes_waypoint
+   : type == kAddressType ? counters.pushes_address
+                          : counters.pushes_authorization)++;
   return response.SerializeAsString();
 }
 
 // One response, or nothing to say now. Policies that exist go first, then addresses, then policies that are
-// gone. Per type one response waits for its acknowledgement at most; an acknowledgement calls here again.
+// gone; then what waypoints have beside. Per type one response waits for its acknowledgement at most; an
+// acknowledgement calls here again.
 std::optional<std::string> AdsServer::Stream::next_response() {
   for (auto it = authorization_.dirty.begin(); it != authorization_.dirty.end();) {
     bool exists = server_.snapshot_->authorizations.contains(*it);
@@ -404,6 +457,13 @@ std::optional<std::string> AdsServer::Stream::next_response() {
   }
   if (!policies_to_remove_.empty() && !authorization_.unacknowledged()) {
     return respond(kAuthorizationType, authorization_, std::exchange(policies_to_remove_, {}));
+  }
+  for (std::string_view type : kWaypointTypes) {
+    auto wanted = waypoint_types_.find(type);
+    if (wanted == waypoint_types_.end()) continue;
+    if (!wanted->second.must_answer && wanted->second.dirty.empty()) continue;
+    if (wanted->second.unacknowledged()) return std::nullopt;
+    return respond(type, wanted->second, std::exchange(wanted->second.dirty, {}));
   }
   return std::nullopt;
 }
@@ -429,6 +489,7 @@ AdsServer::Client AdsServer::Stream::describe() const {
   };
   add(kAddressType, address_);
   add(kAuthorizationType, authorization_);
+  for (const auto& [type, wanted] : waypoint_types_) add(type, wanted);
   return client;
 }
 

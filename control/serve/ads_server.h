@@ -7,6 +7,9 @@
 // set of names, never a queue of responses. Authorization goes out before Address, so that no workload names
 // a policy its proxy does not have; removed policies go after. Every name asked for is answered, also on a
 // wildcard stream and also a second time; a stream that asks for too many is ended with RESOURCE_EXHAUSTED.
+//
+// A stream whose node id begins with "waypoint~" gets the resources of waypoints too: WaypointServices of the
+// waypoint "ns/name" that its caller has proven to be (namespace and service account), and none other.
 #pragma once
 
 #include <list>
@@ -59,6 +62,7 @@ class AdsServer {
     uint64_t streams = 0;
     uint64_t pushes_address = 0;
     uint64_t pushes_authorization = 0;
+    uint64_t pushes_waypoint = 0;  // of the types that only waypoints have
     uint64_t rejects = 0;
     uint64_t stale_nonces = 0;
     uint64_t refused = 0;

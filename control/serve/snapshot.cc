@@ -93,6 +93,13 @@ SnapshotRef make_snapshot(Compiled compiled, const SnapshotRef& previous) {
   encode_all(
       compiled.policies, before.compiled.policies, before.authorizations, out->authorizations,
       [](const model::Policy& policy) { return make_resource(xds::encode_authorization(policy), {}); });
+  auto plain = [](const auto& object) { return make_resource(xds::encode(object), {}); };
+  encode_all(compiled.waypoint_services, before.compiled.waypoint_services, before.waypoint_services,
+             out->waypoint_services, plain);
+  encode_all(compiled.backends, before.compiled.backends, before.backends, out->backends, plain);
+  encode_all(compiled.workload_labels, before.compiled.workload_labels, before.workload_labels,
+             out->workload_labels, plain);
+  if (compiled.settings) out->settings.emplace(xds::kSettingsName, plain(*compiled.settings));
   out->compiled = std::move(compiled);
   return out;
 }

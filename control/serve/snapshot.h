@@ -3,6 +3,7 @@
 // control-plane section 1.3, apis section 6). Immutable.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "control/compile/compile.h"
+#include "mesh/xds/waypoint_proto.h"
 
 namespace culvert::control {
 
@@ -21,7 +23,7 @@ inline constexpr std::string_view kAuthorizationType = "type.googleapis.com/isti
 // One resource as it goes on the wire.
 struct Resource {
   std::string version;  // lower-case hex of a content hash: equal on every replica and after a restart
-  std::string value;    // serialized Address or Authorization
+  std::string value;    // serialized
   std::vector<std::string> aliases;  // "network/ip"; for on-demand streams
 };
 using ResourceRef = std::shared_ptr<const Resource>;
@@ -32,6 +34,8 @@ struct Snapshot {
   Compiled compiled;
   ResourceTable addresses;
   ResourceTable authorizations;
+  // For waypoints only; of WaypointService each gets what is bound to it.
+  ResourceTable waypoint_services, backends, workload_labels, settings;
   // For streams on demand; made when first asked for, since most meshes have none.
   struct Lookup {
     std::multimap<std::string, std::string> address_by_alias;      // "network/ip" to resource name
@@ -39,8 +43,21 @@ struct Snapshot {
   };
   const Lookup& lookup() const;
 
+  // Whether `service` is bound to the waypoint "ns/name".
+  bool bound(const std::string& service, std::string_view waypoint) const {
+    auto found = compiled.waypoints_of.find(service);
+    return found != compiled.waypoints_of.end() &&
+           std::find(found->second.begin(), found->second.end(), waypoint) != found->second.end();
+  }
+
+  // `type` is one that is served.
   const ResourceTable& table(std::string_view type) const {
-    return type == kAddressType ? addresses : authorizations;
+    if (type == kAddressType) return addresses;
+    if (type == xds::kWaypointServiceType) return waypoint_services;
+    if (type == xds::kBackendType) return backends;
+    if (type == xds::kWorkloadLabelsType) return workload_labels;
+    if (type == xds::kWaypointSettingsType) return settings;
+    return authorizations;
   }
 
  private:

@@ -152,9 +152,10 @@ conn::HttpResponse Pages::metrics() const {
         source_.problems().size());
   const AdsServer::Counters& ads = ads_.counters();
   out += "# HELP pilot_xds_pushes Responses sent, by type.\n# TYPE pilot_xds_pushes counter\n";
-  out +=
-      fmt::format("pilot_xds_pushes{{type=\"address\"}} {}\npilot_xds_pushes{{type=\"authorization\"}} {}\n",
-                  ads.pushes_address, ads.pushes_authorization);
+  out += fmt::format(
+      "pilot_xds_pushes{{type=\"address\"}} {}\npilot_xds_pushes{{type=\"authorization\"}} {}\n"
+      "pilot_xds_pushes{{type=\"waypoint\"}} {}\n",
+      ads.pushes_address, ads.pushes_authorization, ads.pushes_waypoint);
   counter("pilot_total_xds_rejects", "Responses a proxy refused in part or whole.", ads.rejects);
   counter("pilot_xds_expired_nonce", "Acknowledgements of an earlier response.", ads.stale_nonces);
   const CaService::Counters& ca = ca_.counters();

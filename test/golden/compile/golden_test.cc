@@ -18,7 +18,9 @@
 #include "mesh/kube/decode.h"
 #include "mesh/kube/directory_source.h"
 #include "mesh/xds/to_proto.h"
+#include "mesh/xds/waypoint_proto.h"
 #include "proto/authorization.pb.h"
+#include "proto/waypoint.pb.h"
 #include "proto/workload.pb.h"
 
 using namespace culvert;
@@ -126,6 +128,10 @@ Json derive(const Items& items, Json problems) {
   }
   for (const auto& [name, policy] : compiled.policies) {
     out["authorizations"][name] = as_json<istio::security::Authorization>(xds::encode_authorization(*policy));
+  }
+  for (const auto& [name, service] : compiled.waypoint_services) {
+    out["waypoint_services"][name] = as_json<culvert::waypoint::v1::WaypointService>(xds::encode(*service));
+    out["backends"][name] = as_json<culvert::waypoint::v1::Backend>(xds::encode(*compiled.backends.at(name)));
   }
   for (const Finding& finding : compiled.findings) {
     out["findings"].push_back({{"code", finding.code},

@@ -151,6 +151,79 @@ TEST_CASE("both types are answered, even with nothing", "[apis17][apis18]") {
   }
 }
 
+control::Compiled with_waypoint(std::string waypoint) {
+  control::Compiled out;
+  model::WaypointService service;
+  service.service = {"shop", "api"};
+  out.waypoint_services["shop/api"] = std::make_shared<const model::WaypointService>(service);
+  model::Backend backend;
+  backend.service = service.service;
+  out.backends["shop/api"] = std::make_shared<const model::Backend>(backend);
+  out.settings = std::make_shared<const model::WaypointSettings>();
+  out.waypoints_of["shop/api"] = {std::move(waypoint)};
+  return out;
+}
+pbd::DeltaDiscoveryRequest waypoint_request(std::string_view type, const char* role = "waypoint") {
+  auto request = first_request(type);
+  request.mutable_node()->set_id(std::string(role) + "~10.0.0.7~way-1.shop~shop.svc.cluster.local");
+  request.mutable_node()->clear_metadata();
+  return request;
+}
+
+TEST_CASE("a waypoint gets the services that are bound to it", "[waypoint-1.10]") {
+  World world;
+  world.caller = {"shop", "way", "node1", "way-1"};
+  world.publish(with_waypoint("shop/way"));
+  Client client(world);
+  client.send(waypoint_request(xds::kWaypointServiceType));
+  auto first = client.take_one();
+  CHECK(first.type_url() == xds::kWaypointServiceType);
+  CHECK(sent(first) == Names{"shop/api"});
+  client.send(waypoint_request(xds::kWaypointSettingsType));
+  CHECK(sent(client.take_one()) == Names{"mesh"});
+
+  world.publish(with_waypoint("shop/other"));  // the same resource, for another
+  auto gone = client.take_one();
+  CHECK(sent(gone).empty());
+  CHECK(removed(gone) == Names{"shop/api"});
+  world.publish(with_waypoint("shop/third"));
+  CHECK(client.take().empty());
+
+  // By name no more than by the wildcard.
+  auto asked = waypoint_request(xds::kWaypointServiceType);
+  asked.add_resource_names_subscribe("shop/api");
+  client.send(asked);
+  auto refused = client.take_one();
+  CHECK(sent(refused).empty());
+  CHECK(removed(refused) == Names{"shop/api"});
+  world.publish(with_waypoint("shop/way"));
+  CHECK(sent(client.take_one()) == Names{"shop/api"});
+}
+
+TEST_CASE("backends go out before the services that name them", "[waypoint-1.10]") {
+  World world;
+  world.caller = {"shop", "way", "node1", "way-1"};
+  Client client(world);
+  client.send(waypoint_request(xds::kWaypointServiceType));
+  client.send(waypoint_request(xds::kBackendType));
+  client.take();
+  world.publish(with_waypoint("shop/way"));
+  auto answers = client.take();
+  REQUIRE(answers.size() == 2);
+  CHECK(answers[0].type_url() == xds::kBackendType);
+  CHECK(answers[1].type_url() == xds::kWaypointServiceType);
+}
+
+TEST_CASE("a node proxy never sees what waypoints are told") {
+  World world;
+  world.caller = {"shop", "way", "node1", "way-1"};
+  world.publish(with_waypoint("shop/way"));
+  Client client(world);
+  for (auto type : {xds::kWaypointServiceType, xds::kBackendType, xds::kWaypointSettingsType})
+    client.send(waypoint_request(type, "ztunnel"));
+  CHECK(client.take().empty());
+}
+
 TEST_CASE("a wildcard stream gets what changed and nothing else", "[apis18]") {
   World world;
   world.publish(compiled({pod("ns", "a", {"10.0.0.1"})}, {}, {policy("ns", "p")}));

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// AuthorizationPolicy and RequestAuthentication to what a waypoint enforces (spec waypoint sections 2.6 and
+// 2.7). Pure.
+//
+// A value that cannot be read never makes a policy weaker: an ALLOW rule with one is left out, a DENY or
+// CUSTOM rule with one matches everything.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "mesh/kube/security.h"
+#include "mesh/model/guard.h"
+
+namespace culvert::control {
+
+using Complain = std::function<void(const std::string& what)>;
+
+model::HttpPolicy compile_http_policy(const kube::AuthorizationPolicy& policy, const Complain& complain);
+
+// `jwks`: the keys behind a URI as they were last fetched; null or empty: there are none, and tokens of that
+// issuer are refused.
+model::RequestAuthentication compile_authentication(
+    const kube::RequestAuthentication& source,
+    const std::function<std::string(const std::string& uri)>& jwks);
+
+}  // namespace culvert::control

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// What waypoints are told (spec waypoint sections 1.4 and 1.10): for every service bound to one its routes
+// and guard, for every service its traffic policy, the labels of pods, the settings of the mesh.
+//
+// A host belongs to the namespace of its service: VirtualServices count there and in the waypoint's
+// namespace, nowhere else, so no namespace takes another's host.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/compile/backends.h"
+#include "control/compile/context.h"
+#include "control/compile/guards.h"
+#include "control/compile/http_routes.h"
+
+namespace culvert::control {
+
+namespace {
+
+template <class T>
+std::vector<const T*> oldest_first(const kube::Table<T>& table) {
+  std::vector<const T*> out;
+  for (const auto& [key, object] : table) out.push_back(object.get());
+  std::sort(out.begin(), out.end(), [](const T* a, const T* b) { return older(a->meta, b->meta); });
+  return out;
+}
+
+bool for_mesh(const kube::VirtualService& source) {
+  const auto& gateways = source.gateways;
+  return gateways.empty() || std::find(gateways.begin(), gateways.end(), "mesh") != gateways.end();
+}
+
+class WaypointCompiler {
+ public:
+  explicit WaypointCompiler(Context& context);
+  void run();
+
+ private:
+  using Name = model::NamespacedHostname;
+  void pick_mesh_config();
+  void compile_settings();
+  void compile_backends();
+  void compile_service(const std::string& key, const model::Service& service);
+  void compile_routes(const model::Service& service, const Waypoint& waypoint, model::WaypointService& out);
+  void compile_guard(const ServiceSource& source, const Waypoint& waypoint, model::Guard& out);
+  void compile_labels();
+  void report_virtual_services();
+  void report_left_out();
+  std::optional<Name> find_service(const std::string& host, const std::string& ns) const;
+  bool targets(const kube::TargetRef& ref, const kube::Meta& policy, const ServiceSource& source,
+               const Waypoint& waypoint) const;
+  template <class Policy>
+  bool bound(const Policy& policy, const ServiceSource& source, const Waypoint& waypoint) const {
+    return std::any_of(policy.target_refs.begin(), policy.target_refs.end(), [&](const kube::TargetRef& ref) {
+      return targets(ref, policy.meta, source, waypoint);
+    });
+  }
+
+  Context& context_;
+  const kube::MeshConfig* mesh_ = nullptr;  // null: none was given
+  RouteScope scope_;
+  std::vector<const kube::VirtualService*> virtual_services_;
+  std::vector<const kube::DestinationRule*> destination_rules_;
+  std::vector<const kube::AuthorizationPolicy*> policies_;
+  std::vector<const kube::RequestAuthentication*> authentications_;
+  std::map<std::string, Name> by_host_;             // the canonical service of a host
+  std::set<const kube::VirtualService*> attached_;  // to some service
+};
+
+WaypointCompiler::WaypointCompiler(Context& context)
+    : context_(context),
+      virtual_services_(oldest_first(context.objects.virtual_services)),
+      destination_rules_(oldest_first(context.objects.destination_rules)),
+      policies_(oldest_first(context.objects.authorization_policies)),
+      authentications_(oldest_first(context.objects.request_authentications)) {
+  for (const auto& [key, service] : context.out.services) {
+    if (service->canonical) by_host_.emplace(service->hostname.str(), service->key());
+  }
+  scope_.cluster_domain = context.options.cluster_domain;
+  scope_.service = [this](const std::string& host, const std::string& ns) { return find_service(host, ns); };
+  scope_.only_port = [this](const Name& name) -> uint16_t {
+    const model::Service& service = *context_.out.services.at(name.to_string());
+    return service.ports.size() == 1 ? service.ports.front().service_port : 0;
+  };
+  scope_.complain = [this](const kube::VirtualService& service, int line, const std::string& what) {
+    kube::Meta at = service.meta;
+    if (line > 0) at.origin.line = line;
+    context_.find("MSH011", Severity::kWarning, at, "VirtualService", what);
+  };
+}
+
+// The service of that host in `ns`, else the one that owns the host.
+std::optional<model::NamespacedHostname> WaypointCompiler::find_service(const std::string& host,
+                                                                        const std::string& ns) const {
+  std::string full = resolve_host(host, ns, context_.options.cluster_domain);
+  if (auto own = context_.out.services.find(ns + "/" + full); own != context_.out.services.end())
+    return own->second->key();
+  auto found = by_host_.find(full);
+  return found == by_host_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void WaypointCompiler::pick_mesh_config() {
+  const kube::Meta* from = nullptr;
+  auto take = [&](const auto& object, std::string_view kind) {
+    if (!object.mesh) return;
+    if (mesh_) {
+      context_.find("MSH012", Severity::kWarning, object.meta, kind,
+                    "its meshConfig is ignored: that of " + from->origin.to_string() + " is in force");
+      return;
+    }
+    mesh_ = &*object.mesh;
+    from = &object.meta;
+  };
+  for (const auto* install : oldest_first(context_.objects.istio_operators)) take(*install, "IstioOperator");
+  for (const auto* map : oldest_first(context_.objects.config_maps)) {
+    if (map->meta.ns == context_.options.root_namespace) take(*map, "ConfigMap");
+  }
+}
+
+void WaypointCompiler::compile_settings() {
+  using From = kube::MeshConfig::PathNormalization;
+  using To = model::WaypointSettings::PathNormalization;
+  model::WaypointSettings out;
+  if (mesh_) {
+    out.access_log_file = mesh_->access_log_file;
+    out.access_log_format = mesh_->access_log_format;
+    out.access_log_json = mesh_->access_log_json;
+    switch (mesh_->path_normalization) {
+      case From::kDefault:
+      case From::kBase: out.paths = To::kBase; break;
+      case From::kNone: out.paths = To::kNone; break;
+      case From::kMergeSlashes: out.paths = To::kMergeSlashes; break;
+      case From::kDecodeAndMerge: out.paths = To::kDecodeAndMergeSlashes; break;
+    }
+    if (mesh_->default_http_retries) out.default_retries = compile_retries(*mesh_->default_http_retries);
+    out.trust_domain_aliases = mesh_->trust_domain_aliases;
+    out.trusted_proxies = mesh_->proxy.trusted_proxies;
+    out.allow_any_outbound = mesh_->outbound == kube::MeshConfig::Outbound::kAllowAny;
+    const auto& headers = mesh_->proxy.headers;
+    if (!headers.server_value.empty()) out.server_header = headers.server_value;
+    if (headers.server_disabled) out.server_header.clear();
+    out.client_retry_hints = mesh_->allow_client_retry_hints;
+  }
+  context_.out.settings = std::make_shared<const model::WaypointSettings>(std::move(out));
+}
+
+void WaypointCompiler::compile_backends() {
+  std::set<const kube::DestinationRule*> used;
+  for (const auto& [key, service] : context_.out.services) {
+    auto bound_to = context_.out.waypoints_of.find(key);
+    std::vector<std::string> places;
+    if (bound_to != context_.out.waypoints_of.end()) {
+      places.push_back(context_.waypoints.at(bound_to->second.front()).ns);
+    }
+    std::string viewer = places.empty() ? service->ns.str() : places.front();
+    places.push_back(service->ns.str());
+    places.push_back(context_.options.root_namespace);
+    std::vector<const kube::DestinationRule*> chosen;
+    for (const std::string& place : places) {
+      size_t best = 0;
+      for (const kube::DestinationRule* rule : destination_rules_) {
+        if (rule->meta.ns != place || rule->workload_selector) continue;
+        const auto& to =
+            !rule->export_to.empty() || !mesh_ ? rule->export_to : mesh_->default_destination_rule_export_to;
+        if (!exported_to(to, place, viewer)) continue;
+        size_t rank = host_rank(resolve_host(rule->host, place, context_.options.cluster_domain),
+                                service->hostname.str());
+        if (rank == 0 || rank < best) continue;
+        if (rank > best) chosen.clear();
+        best = rank;
+        chosen.push_back(rule);
+      }
+      if (!chosen.empty()) break;
+    }
+    used.insert(chosen.begin(), chosen.end());
+    context_.out.backends[key] =
+        std::make_shared<const model::Backend>(compile_backend(service->key(), chosen, mesh_));
+  }
+  for (const kube::DestinationRule* rule : destination_rules_) {
+    if (used.contains(rule)) continue;
+    context_.find("MSH013", Severity::kWarning, rule->meta, "DestinationRule",
+                  rule->workload_selector
+                      ? "waypoints take no rules with a workloadSelector: it has no effect"
+                      : "it is in force for no service: none is called \"" + rule->host +
+                            "\", or it stands in neither the service's nor the waypoint's nor the root "
+                            "namespace, or a more specific rule is in force");
+  }
+}
+
+void WaypointCompiler::compile_routes(const model::Service& service, const Waypoint& waypoint,
+                                      model::WaypointService& out) {
+  std::vector<const kube::VirtualService*> sources;
+  for (const kube::VirtualService* source : virtual_services_) {
+    const std::string& ns = source->meta.ns;
+    if ((ns != service.ns.str() && ns != waypoint.ns) || !for_mesh(*source)) continue;
+    const auto& to =
+        !source->export_to.empty() || !mesh_ ? source->export_to : mesh_->default_virtual_service_export_to;
+    if (!exported_to(to, ns, waypoint.ns)) continue;
+    bool named = std::any_of(source->hosts.begin(), source->hosts.end(), [&](const std::string& host) {
+      return host_rank(resolve_host(host, ns, context_.options.cluster_domain), service.hostname.str()) > 0;
+    });
+    if (!named) continue;
+    attached_.insert(source);
+    sources.push_back(source);
+  }
+  for (const model::PortMapping& port : service.ports) {
+    model::PortRoutes table;
+    table.port = port.service_port;
+    std::vector<model::HttpRoute> http;
+    std::vector<model::TcpRoute> tcp;
+    for (const kube::VirtualService* source : sources) {
+      for (auto& route : compile_http(*source, table.port, scope_)) http.push_back(std::move(route));
+      for (auto& route : compile_tcp(*source, table.port, scope_)) tcp.push_back(std::move(route));
+    }
+    if (!http.empty()) table.http = std::move(http);
+    if (!tcp.empty()) table.tcp = std::move(tcp);
+    if (table.http || table.tcp) out.routes.ports.push_back(std::move(table));
+  }
+  std::sort(out.routes.ports.begin(), out.routes.ports.end(),
+            [](const auto& a, const auto& b) { return a.port < b.port; });
+}
+
+bool WaypointCompiler::targets(const kube::TargetRef& ref, const kube::Meta& policy,
+                               const ServiceSource& source, const Waypoint& waypoint) const {
+  const kube::Meta& service = source.service ? source.service->meta : source.entry->meta;
+  if (!ref.ns.empty() && ref.ns != policy.ns) return false;
+  if (ref.kind == "Service") return source.service && policy.ns == service.ns && ref.name == service.name;
+  if (ref.kind == "ServiceEntry") return source.entry && policy.ns == service.ns && ref.name == service.name;
+  if (ref.kind == "Gateway") return policy.ns == waypoint.ns && ref.name == waypoint.name;
+  if (ref.kind == "GatewayClass") {
+    auto gateway = context_.objects.gateways.find(waypoint.ns + "/" + waypoint.name);
+    return policy.ns == context_.options.root_namespace && gateway != context_.objects.gateways.end() &&
+           gateway->second->class_name == ref.name;
+  }
+  return false;
+}
+
+void WaypointCompiler::compile_guard(const ServiceSource& source, const Waypoint& waypoint,
+                                     model::Guard& out) {
+  for (const kube::AuthorizationPolicy* policy : policies_) {
+    if (!bound(*policy, source, waypoint)) continue;
+    out.policies.push_back(compile_http_policy(*policy, [&](const std::string& what) {
+      context_.find("IST0106", Severity::kError, policy->meta, "AuthorizationPolicy", what);
+    }));
+  }
+  for (const kube::RequestAuthentication* source_of : authentications_) {
+    if (!bound(*source_of, source, waypoint)) continue;
+    out.authentications.push_back(compile_authentication(*source_of, context_.options.jwks));
+  }
+}
+
+void WaypointCompiler::compile_service(const std::string& key, const model::Service& service) {
+  auto bound_to = context_.out.waypoints_of.find(key);
+  if (bound_to == context_.out.waypoints_of.end()) return;
+  const Waypoint& waypoint = context_.waypoints.at(bound_to->second.front());
+  model::WaypointService out;
+  out.service = service.key();
+  compile_routes(service, waypoint, out);
+  // A policy holds at each of the waypoints, also where it names only the canary's Gateway.
+  for (const std::string& name : bound_to->second) {
+    model::Guard guard;
+    compile_guard(context_.sources.at(key), context_.waypoints.at(name), guard);
+    for (auto& policy : guard.policies) {
+      if (std::find(out.guard.policies.begin(), out.guard.policies.end(), policy) == out.guard.policies.end())
+        out.guard.policies.push_back(std::move(policy));
+    }
+    for (auto& one : guard.authentications) {
+      auto& all = out.guard.authentications;
+      if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(std::move(one));
+    }
+  }
+  context_.out.waypoint_services[key] = std::make_shared<const model::WaypointService>(std::move(out));
+}
+
+void WaypointCompiler::compile_labels() {
+  for (const auto& [key, pod] : context_.objects.pods) {
+    model::WorkloadLabels out;
+    out.uid = fmt::format("{}//Pod/{}/{}", context_.options.cluster_id, pod->meta.ns, pod->meta.name);
+    if (!context_.out.workloads.contains(out.uid)) continue;
+    out.labels = pod->meta.labels;
+    std::string uid = out.uid;
+    context_.out.workload_labels[uid] = std::make_shared<const model::WorkloadLabels>(std::move(out));
+  }
+}
+
+void WaypointCompiler::report_virtual_services() {
+  for (const kube::VirtualService* source : virtual_services_) {
+    if (attached_.contains(source) || source->hosts.empty() || !for_mesh(*source)) continue;
+    for (const std::string& host : source->hosts) {
+      auto service = find_service(host, source->meta.ns);
+      std::string why = "no service is called \"" + host + "\"";
+      if (service && !context_.out.waypoints_of.contains(service->to_string())) {
+        why = fmt::format("{} has no waypoint; label its Service or namespace istio.io/use-waypoint",
+                          service->to_string());
+      } else if (service) {
+        why = fmt::format(
+            "host {} belongs to namespace {}: VirtualServices there or in its waypoint's "
+            "namespace count",
+            service->hostname.view(), service->ns.view());
+      }
+      context_.find("MSH011", Severity::kWarning, source->meta, "VirtualService", "no effect: " + why);
+    }
+  }
+}
+
+// What is read, and not acted on by this version: said, never silent.
+void WaypointCompiler::report_left_out() {
+  auto all = [&](const auto& table, std::string_view kind, std::string_view instead) {
+    for (const auto& [key, object] : table) {
+      context_.find("MSH014", Severity::kWarning, object->meta, kind,
+                    fmt::format("waypoints do not carry it out in this version; {}", instead));
+    }
+  };
+  all(context_.objects.http_routes, "HTTPRoute", "write a VirtualService");
+  all(context_.objects.grpc_routes, "GRPCRoute", "write a VirtualService");
+  all(context_.objects.tcp_routes, "TCPRoute", "write a VirtualService");
+  all(context_.objects.tls_routes, "TLSRoute", "write a VirtualService");
+  all(context_.objects.backend_tls_policies, "BackendTLSPolicy", "write a DestinationRule");
+  all(context_.objects.backend_traffic_policies, "XBackendTrafficPolicy", "write a DestinationRule");
+  all(context_.objects.rate_limit_policies, "RateLimitPolicy", "no limit is in force");
+  all(context_.objects.telemetries, "Telemetry", "the mesh's defaults are in force");
+  for (const kube::RequestAuthentication* one : authentications_) {
+    if (!one->target_refs.empty()) continue;
+    context_.find("MSH014", Severity::kWarning, one->meta, "RequestAuthentication",
+                  "waypoints take it by targetRefs only; without them no token is looked at");
+  }
+}
+
+void WaypointCompiler::run() {
+  pick_mesh_config();
+  compile_settings();
+  compile_backends();
+  for (const auto& [key, service] : context_.out.services) compile_service(key, *service);
+  compile_labels();
+  report_virtual_services();
+  report_left_out();
+}
+
+}  // namespace
+
+void compile_waypoint_resources(Context& context) { WaypointCompiler(context).run(); }
+
+}  // namespace culvert::control
