@@ -3,81 +3,23 @@
 
 #include <fcntl.h>
 #include <linux/fib_rules.h>
-#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <cstring>
-#include <initializer_list>
 
 #include "cni/rules.h"
 #include "net/base/unique_fd.h"
+#include "net/kernel/netlink.h"
 
 namespace culvert::cni {
 namespace {
 
-constexpr size_t kMessageBytesMax = 512;
-
-// One request with its attributes, built in place.
-class Request {
- public:
-  Request(uint16_t type, uint16_t flags) {
-    header()->nlmsg_len = NLMSG_LENGTH(0);
-    header()->nlmsg_type = type;
-    header()->nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | NLM_F_ACK | flags);
-    header()->nlmsg_seq = 1;
-  }
-  template <class T>
-  void body(const T& value) {
-    std::memcpy(NLMSG_DATA(header()), &value, sizeof(value));
-    header()->nlmsg_len = NLMSG_LENGTH(sizeof(value));
-  }
-  void attribute(uint16_t type, uint32_t value) {
-    auto* attribute = reinterpret_cast<rtattr*>(bytes_ + NLMSG_ALIGN(header()->nlmsg_len));
-    attribute->rta_type = type;
-    attribute->rta_len = RTA_LENGTH(sizeof(value));
-    std::memcpy(RTA_DATA(attribute), &value, sizeof(value));
-    header()->nlmsg_len = NLMSG_ALIGN(header()->nlmsg_len) + RTA_ALIGN(attribute->rta_len);
-  }
-  nlmsghdr* header() { return reinterpret_cast<nlmsghdr*>(bytes_); }
-
- private:
-  alignas(nlmsghdr) char bytes_[kMessageBytesMax] = {};
-};
-
-base::Result<> exchange(Request& request, const char* doing, std::initializer_list<int> tolerated) {
-  base::UniqueFd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (!socket.valid()) return base::fail(base::Error::from_errno(errno, "open a routing netlink socket"));
-  timeval limit{5, 0};
-  (void)::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  sockaddr_nl kernel{};
-  kernel.nl_family = AF_NETLINK;
-  if (::sendto(socket.get(), request.header(), request.header()->nlmsg_len, 0,
-               reinterpret_cast<sockaddr*>(&kernel), sizeof(kernel)) < 0) {
-    return base::fail(base::Error::from_errno(errno, doing));
-  }
-  alignas(nlmsghdr) char answer[4096];
-  ssize_t got = 0;
-  do {
-    got = ::recv(socket.get(), answer, sizeof(answer), 0);
-  } while (got < 0 && errno == EINTR);
-  if (got < 0) return base::fail(base::Error::from_errno(errno, doing));
-  const auto* header = reinterpret_cast<const nlmsghdr*>(answer);
-  if (static_cast<size_t>(got) < NLMSG_LENGTH(sizeof(nlmsgerr)) || header->nlmsg_type != NLMSG_ERROR) {
-    return base::fail(base::Code::kProtocol, std::string(doing) + ": unexpected netlink answer");
-  }
-  const int error = -static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
-  for (int number : tolerated) {
-    if (error == number) return {};
-  }
-  if (error != 0) return base::fail(base::Error::from_errno(error, doing));
-  return {};
-}
+using kernel::NetlinkRequest;
 
 base::Result<> change_route(uint8_t family, bool add) {
-  Request request(add ? RTM_NEWROUTE : RTM_DELROUTE, add ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+  NetlinkRequest request(add ? RTM_NEWROUTE : RTM_DELROUTE, add ? NLM_F_CREATE | NLM_F_REPLACE : 0);
   rtmsg body{};
   body.rtm_family = family;
   body.rtm_table = kRouteTable;
@@ -89,13 +31,13 @@ base::Result<> change_route(uint8_t family, bool add) {
   if (lo == 0) return base::fail(base::Error::from_errno(errno, "find interface lo in the pod"));
   request.attribute(RTA_OIF, lo);
   request.attribute(RTA_TABLE, kRouteTable);
-  if (add) return exchange(request, "add the local route of table 100", {EEXIST});
-  return exchange(request, "delete the local route of table 100",
-                  {ESRCH, ENOENT, ENODEV, EAFNOSUPPORT, EOPNOTSUPP});
+  if (add) return request.exchange("add the local route of table 100", {EEXIST});
+  return request.exchange("delete the local route of table 100",
+                          {ESRCH, ENOENT, ENODEV, EAFNOSUPPORT, EOPNOTSUPP});
 }
 
 base::Result<> change_rule(uint8_t family, bool add) {
-  Request request(add ? RTM_NEWRULE : RTM_DELRULE, add ? NLM_F_CREATE | NLM_F_EXCL : 0);
+  NetlinkRequest request(add ? RTM_NEWRULE : RTM_DELRULE, add ? NLM_F_CREATE | NLM_F_EXCL : 0);
   fib_rule_hdr body{};
   body.family = family;
   body.table = kRouteTable;
@@ -105,8 +47,8 @@ base::Result<> change_rule(uint8_t family, bool add) {
   request.attribute(FRA_PRIORITY, kRulePriority);
   request.attribute(FRA_FWMARK, kReturnMark);
   request.attribute(FRA_FWMASK, kMarkMask);
-  if (add) return exchange(request, "add the rule for mark 0x111", {EEXIST});
-  return exchange(request, "delete the rule for mark 0x111", {ESRCH, ENOENT, EAFNOSUPPORT, EOPNOTSUPP});
+  if (add) return request.exchange("add the rule for mark 0x111", {EEXIST});
+  return request.exchange("delete the rule for mark 0x111", {ESRCH, ENOENT, EAFNOSUPPORT, EOPNOTSUPP});
 }
 
 // The reader's own namespace counts, not the path's (spec cni 2.8).

@@ -21,16 +21,17 @@ _MESH = ("mesh/",)
 LAYERS = {
     "net/base/": (),
     "net/wire/": ("net/base/",),
+    "net/kernel/": ("net/base/",),
     "net/async/": ("net/base/",),
     "net/io/": ("net/base/", "net/async/"),
-    "net/uv/": ("net/base/", "net/async/", "net/io/"),
+    "net/uv/": ("net/base/", "net/kernel/", "net/async/", "net/io/"),
     "net/conn/": ("net/base/", "net/async/", "net/io/", "net/wire/"),
     "mesh/model/": ("net/base/", "mesh/decide/"),
     "mesh/decide/": ("net/base/", "mesh/model/"),
     "mesh/": _NET + _MESH + ("proto/",),
     "ztunnel/": _NET + _MESH + ("proto/",),
     "waypoint/": _NET + _MESH + ("proto/",),
-    "cni/": _NET + _MESH + ("proto/",),
+    "cni/": _NET + _MESH + ("net/kernel/", "proto/"),
     "control/": _NET + _MESH + ("proto/", "control/"),
     "control/compile/": ("net/base/", "mesh/model/", "mesh/kube/"),
 }
@@ -152,8 +153,8 @@ def guests(files):
             for pattern, words in BANNED.items():
                 if re.search(pattern, line):
                     yield f"{path}:{number}: {words}: {line.strip()[:90]}"
-            if re.search(r"\bUv(?:Loop|Network)\b", line):
-                yield f"{path}:{number}: only main.cc names UvLoop and UvNetwork"
+            if re.search(r"\bUv(?:Loop|Network|Machine)\b", line):
+                yield f"{path}:{number}: only main.cc names UvLoop, UvNetwork and UvMachine"
 
 
 def headers_alone(files):
