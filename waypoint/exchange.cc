@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waypoint/exchange.h"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "mesh/decide/authorize_http.h"
@@ -12,6 +10,7 @@
 #include "waypoint/exchange_state.h"
 #include "waypoint/forward.h"
 #include "waypoint/headers.h"
+#include "waypoint/telemetry/span.h"
 #include "waypoint/worker.h"
 
 namespace culvert::waypoint {
@@ -19,15 +18,6 @@ namespace culvert::waypoint {
 namespace {
 
 using base::Code;
-
-// UUID version 4.
-std::string make_request_id(base::Rng& rng) {
-  uint64_t high = rng.next(), low = rng.next();
-  high = (high & ~0xf000ULL) | 0x4000;
-  low = (low & ~(3ULL << 62)) | (1ULL << 63);
-  return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff,
-                     low >> 48, low & 0xffffffffffffULL);
-}
 
 // --- receive: nothing after this sees what the client sent as it sent it ---
 std::optional<Reply> receive(Exchange& x) {
@@ -58,8 +48,13 @@ std::optional<Reply> receive(Exchange& x) {
   strip_request(headers, x.state->l7->settings().client_retry_hints);
   const std::string* scheme = header_of(headers, "x-forwarded-proto");
   if (!scheme || (*scheme != "http" && *scheme != "https")) set_header(headers, "x-forwarded-proto", "http");
-  if (!header_of(headers, "x-request-id"))
+  if (!header_of(headers, "x-request-id")) {
     headers.emplace_back("x-request-id", make_request_id(x.worker.rng()));
+  }
+  if (const model::TraceRule* rule = x.trace_rule()) {
+    record.trace = begin_trace(*rule, headers, x.worker.rng());
+    record.operation = span_operation(x.client->addressed);
+  }
   record.grpc = decide::is_grpc(headers);
   return std::nullopt;
 }
@@ -90,6 +85,7 @@ std::optional<Reply> route(Exchange& x) {
   x.record.route_name = hit.route->name;
   x.record.route_origin = hit.route->origin;
   if (hit.match && !hit.match->name.empty()) x.record.route_name += "." + hit.match->name;
+  if (x.record.trace) x.record.operation = span_operation(*hit.route, hit.match, addressed.port);
   if (!hit.route->broken.empty()) {
     x.worker.log().debug("route", "a broken route was hit", {base::Field::text("reason", hit.route->broken)});
     return replies::invalid_backend();
@@ -192,6 +188,12 @@ Exchange::Exchange(Worker& owner, ClientRef who, std::unique_ptr<conn::HttpStrea
   default_target.port = client->addressed.port;
 }
 
+const model::TraceRule* Exchange::trace_rule() const {
+  const std::optional<model::TraceRule>* rule = l7 ? &l7->telemetry.trace : nullptr;
+  bool traced = rule && *rule && (*rule)->protocol != model::TraceRule::Protocol::kNone;
+  return traced ? &**rule : nullptr;
+}
+
 std::vector<std::string> Exchange::trust_domains() const {
   std::vector<std::string> domains = state->l7->settings().trust_domain_aliases;
   domains.push_back(worker.self().identity.trust_domain.str());
@@ -258,7 +260,7 @@ async::Task<void> serve_exchange(Worker& worker, ClientRef client, std::unique_p
   if (reply) co_await answer(x, std::move(*reply));
   x.record.counts = x.stream->counts();
   x.record.times.end = worker.loop().now();
-  worker.telemetry().finished(x.record, x.l7 ? &x.l7->telemetry : nullptr, *x.state);
+  worker.telemetry().finished(x.record, x.l7 ? worker.compiled(x.l7).telemetry.get() : nullptr, *x.state);
 }
 
 }  // namespace culvert::waypoint

@@ -56,6 +56,10 @@ void shape_request(Exchange& x) {
     if (original) set_header(headers, "x-envoy-original-host", *original);
     set_header(headers, ":authority", authority);
   }
+  if (!x.record.trace) return;
+  const model::TraceRule& rule = *x.trace_rule();
+  if (rule.propagate) inject_trace(*x.record.trace, rule, headers);
+  set_header(headers, "x-envoy-decorator-operation", x.record.operation);
 }
 
 class Forwarder {
@@ -405,6 +409,8 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   responded_ = true;
   body_.release();
   if (x_.upgrade) route_timer_.disarm();
+  const std::string* operation = header_of(response, "x-envoy-decorator-operation");
+  if (record.trace && operation) record.operation = *operation;
   strip_response(response);
   const std::string& server = x_.state->l7->settings().server_header;
   if (!server.empty()) set_header(response, "server", server);

@@ -14,6 +14,7 @@
 #include "net/base/ip.h"
 #include "net/conn/http_stream.h"
 #include "waypoint/client.h"
+#include "waypoint/telemetry/trace_context.h"
 
 namespace culvert::waypoint {
 
@@ -82,6 +83,7 @@ struct RequestRecord {
   std::string original_path;  // before a rewrite; "" if there was none
   bool grpc = false;
   std::string sni;
+  uint64_t request_messages = 0, response_messages = 0;  // of gRPC
 
   // --- what was decided ---
   std::string route_name;
@@ -109,7 +111,8 @@ struct RequestRecord {
   uint64_t upstream_bytes_sent = 0, upstream_bytes_received = 0;
 
   // --- tracing ---
-  std::string trace_id;  // 32 hex, or ""
+  std::optional<TraceContext> trace;  // none: the service has no rule
+  std::string operation;              // names the span
 };
 
 }  // namespace culvert::waypoint

@@ -48,17 +48,18 @@ class Stream {
     if (!cluster) co_return finish();
     std::expected<Dialled, UpstreamFailure> upstream = co_await connect(*cluster);
     if (!upstream) co_return finish();
-    worker_.telemetry().tcp_opened(record_, rules());
+    worker_.telemetry().tcp_opened(record_, rules(), *state_);
     conn::Relay relay(worker_.loop(), worker_.buffer(), *stream_, *upstream->stream);
     co_await relay.run();
     record_.counts.body_bytes_in = relay.bytes_to_upstream();
     record_.counts.body_bytes_out = relay.bytes_to_downstream();
-    worker_.telemetry().tcp_bytes(record_, rules(), relay.bytes_to_upstream(), relay.bytes_to_downstream());
+    worker_.telemetry().tcp_bytes(record_, rules(), *state_, relay.bytes_to_upstream(),
+                                  relay.bytes_to_downstream());
     finish();
   }
 
  private:
-  const model::Telemetry* rules() const { return l7_ ? &l7_->telemetry : nullptr; }
+  const TelemetryRules* rules() const { return l7_ ? worker_.compiled(l7_).telemetry.get() : nullptr; }
 
   void finish() {
     record_.times.end = worker_.loop().now();

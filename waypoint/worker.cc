@@ -99,6 +99,10 @@ const Worker::Compiled& Worker::compiled(const model::WaypointServiceRef& rules)
     }
     // The policies live as long as the service that holds them.
     std::shared_ptr<const std::vector<model::RateLimitPolicy>> policies(rules, &rules->guard.rate_limits);
+    slot.telemetry = std::make_unique<TelemetryRules>(rules->telemetry);
+    for (const std::string& problem : slot.telemetry->problems()) {
+      log_.warn("telemetry", problem, {base::Field::text("service", rules->service.to_string())});
+    }
     slot.limits = std::make_unique<decide::RateLimitRules>(std::move(policies), shared_.limiters);
   }
   return slot;

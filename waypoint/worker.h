@@ -73,6 +73,7 @@ class Worker {
     model::WaypointServiceRef rules;
     std::shared_ptr<const jwt::TokenRules> tokens;
     std::unique_ptr<decide::RateLimitRules> limits;
+    std::unique_ptr<const TelemetryRules> telemetry;
   };
   const Compiled& compiled(const model::WaypointServiceRef& rules);
   jwt::TokenCache& token_cache() { return token_cache_; }

@@ -93,6 +93,7 @@ struct HttpPolicy {
   // labels only; unset: for every request to the service.
   PodSelector selector;
   bool selector_everywhere = false;  // a policy of the root namespace
+  std::string selector_ns;           // not empty: endpoints of this namespace instead of `ns`
   bool operator==(const HttpPolicy&) const = default;
 };
 

@@ -56,6 +56,12 @@ struct TraceRule {
   bool request_id_decides = true;
   bool istio_tags = true;
   std::map<std::string, TraceTag> tags;
+  bool with_w3c = false;  // Zipkin: traceparent beside B3
+  bool propagate = true;  // contexts are passed on
+  // Of each export; header names in lower case, values never from requests.
+  std::map<std::string, TraceTag> headers;
+  base::Duration timeout = std::chrono::seconds(5);
+  uint32_t path_bytes_max = 256;  // of the path in a span's URL
   bool operator==(const TraceRule&) const = default;
 };
 

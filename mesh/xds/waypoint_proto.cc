@@ -478,6 +478,7 @@ void map(Way& way, HttpPolicy& m, pbw::HttpPolicy& p) {
   FIELD(provider);
   LIST(rules, fresh<HttpRule>);
   map_selector(way, m, p);
+  FIELD(selector_ns);
 }
 
 template <class Way>
@@ -570,11 +571,19 @@ void map(Way& way, TraceRule& m, pbw::TraceRule& p) {
   FIELD(disabled);
   FIELD(request_id_decides);
   FIELD(istio_tags);
-  if constexpr (std::is_same_v<Way, Encode>) {
-    for (auto& [name, tag] : m.tags) map(way, tag, (*p.mutable_tags())[name]);
-  } else {
-    for (auto& [name, tag] : *p.mutable_tags()) map(way, m.tags[name], tag);
-  }
+  FIELD(with_w3c);
+  FIELD(propagate);
+  DURATION(timeout);
+  FIELD(path_bytes_max);
+  auto tags = [&](auto& ours, auto& theirs) {
+    if constexpr (std::is_same_v<Way, Encode>) {
+      for (auto& [name, tag] : ours) map(way, tag, theirs[name]);
+    } else {
+      for (auto& [name, tag] : theirs) map(way, ours[name], tag);
+    }
+  };
+  tags(m.tags, *p.mutable_tags());
+  tags(m.headers, *p.mutable_headers());
 }
 
 // --- what is sent ---

@@ -27,6 +27,14 @@ void LogSink::push(std::string line) {
   if (waiting_lines_++ == 0) changed_.notify_all();
 }
 
+bool LogSink::try_push(std::string line) {
+  std::lock_guard lock(mutex_);
+  if (waiting_lines_ >= kLinesMax) return false;
+  waiting_ += line;
+  if (waiting_lines_++ == 0) changed_.notify_all();
+  return true;
+}
+
 void LogSink::run() {
   for (;;) {
     std::string batch;

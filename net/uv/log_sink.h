@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LogSink: one thread that writes log lines, so that no loop waits for a terminal or a pipe (spec ztunnel
-// section 10). Lines are never dropped: a full queue makes the caller wait.
+// section 10). A full queue makes the caller wait
+// (`push`) or drops the line (`try_push`).
 #pragma once
 
 #include <condition_variable>
@@ -23,6 +24,8 @@ class LogSink {
 
   // Thread safe.
   void push(std::string line);
+  // False: the queue is full, and the line was dropped. Does not wait.
+  bool try_push(std::string line);
 
  private:
   void run();

@@ -23,12 +23,16 @@ namespace culvert::test {
 // Keeps what was told.
 class RecordingTelemetry final : public waypoint::Telemetry {
  public:
-  void finished(const waypoint::RequestRecord& record, const model::Telemetry*,
+  void finished(const waypoint::RequestRecord& record, const waypoint::TelemetryRules*,
                 const waypoint::MeshState&) override {
     records.push_back(record);
   }
-  void tcp_opened(const waypoint::RequestRecord&, const model::Telemetry*) override { ++tcp_connections; }
-  void tcp_bytes(const waypoint::RequestRecord&, const model::Telemetry*, uint64_t, uint64_t) override {}
+  void tcp_opened(const waypoint::RequestRecord&, const waypoint::TelemetryRules*,
+                  const waypoint::MeshState&) override {
+    ++tcp_connections;
+  }
+  void tcp_bytes(const waypoint::RequestRecord&, const waypoint::TelemetryRules*, const waypoint::MeshState&,
+                 uint64_t, uint64_t) override {}
   void rate_limited(const decide::RateLimitNote&, bool) override {}
   void connect_refused(std::string_view code) override { refusals.emplace_back(code); }
   void handshake_failed() override { ++failed_handshakes; }

@@ -259,7 +259,7 @@ const Simple kSimple[] = {
     {"VIRTUAL_CLUSTER_NAME", false, [](const RequestRecord&) -> Value { return std::nullopt; }},
     {"GRPC_STATUS_NUMBER", true, [](const RequestRecord& r) { return grpc_status(r, "NUMBER"); }},
     {"CONNECTION_ID", true, [](const RequestRecord& r) { return number(r.client->connection_id); }},
-    {"TRACE_ID", false, [](const RequestRecord& r) { return nonempty(r.trace_id); }},
+    {"TRACE_ID", false, [](const RequestRecord& r) { return r.trace ? Value(r.trace->trace_id) : std::nullopt; }},
     {"FILTER_CHAIN_NAME", false, [](const RequestRecord&) -> Value { return std::nullopt; }},
     {"ACCESS_LOG_TYPE", false,
      [](const RequestRecord& r) -> Value { return r.tcp ? "TcpConnectionEnd" : "DownstreamEnd"; }},

@@ -8,20 +8,12 @@
 #include <string_view>
 
 #include "mesh/decide/rate_limit.h"
-#include "mesh/model/waypoint.h"
 #include "net/base/log.h"
 #include "waypoint/record.h"
+#include "waypoint/state.h"
+#include "waypoint/telemetry/rules.h"
 
 namespace culvert::waypoint {
-
-// The context of a trace that a request carries on (section 5.5).
-struct TraceContext {
-  std::string trace_id;        // 32 hex
-  std::string span_id;         // 16 hex: our own span
-  std::string parent_span_id;  // 16 hex, or ""
-  std::string state;           // tracestate, passed on
-  bool sampled = false;
-};
 
 class Telemetry {
  public:
@@ -29,12 +21,12 @@ class Telemetry {
 
   // A request, or with `record.tcp` a connection, is over. `rules` are those of the addressed service; null
   // for a pod.
-  virtual void finished(const RequestRecord& record, const model::Telemetry* rules,
-                        const MeshState& state) = 0;
+  virtual void finished(const RequestRecord& record, const TelemetryRules* rules, const MeshState& state) = 0;
   // A TCP stream was opened; more of its bytes have passed since the last call.
-  virtual void tcp_opened(const RequestRecord& record, const model::Telemetry* rules) = 0;
-  virtual void tcp_bytes(const RequestRecord& record, const model::Telemetry* rules, uint64_t received,
-                         uint64_t sent) = 0;
+  virtual void tcp_opened(const RequestRecord& record, const TelemetryRules* rules,
+                          const MeshState& state) = 0;
+  virtual void tcp_bytes(const RequestRecord& record, const TelemetryRules* rules, const MeshState& state,
+                         uint64_t received, uint64_t sent) = 0;
 
   // A rule was charged; `admitted` is the decision over all.
   virtual void rate_limited(const decide::RateLimitNote& note, bool admitted) = 0;

@@ -115,7 +115,12 @@ WaypointService rich_service() {
                                 true,
                                 false,
                                 false,
-                                {{"env", {TraceTag::Kind::kEnvironment, "HOME", "none"}}}};
+                                {{"env", {TraceTag::Kind::kEnvironment, "HOME", "none"}}},
+                                true,
+                                false,
+                                {{"authorization", {TraceTag::Kind::kLiteral, "Bearer x", ""}}},
+                                7s,
+                                99};
   return s;
 }
 
