@@ -19,6 +19,17 @@ namespace {
 
 using base::Code;
 
+// A span of our own for the request, if the service's are traced.
+void trace(Exchange& x) {
+  using Protocol = model::TraceRule::Protocol;
+  if (!x.l7 || !x.l7->telemetry.trace || x.l7->telemetry.trace->protocol == Protocol::kNone) return;
+  // The rule lives as long as the service that holds it.
+  RequestTrace& made = x.record.trace.emplace();
+  made.rule = std::shared_ptr<const model::TraceRule>(x.l7, &*x.l7->telemetry.trace);
+  made.context = begin_trace(*made.rule, x.record.request, x.worker.rng());
+  made.operation = span_operation(x.client->addressed);
+}
+
 // --- receive: nothing after this sees what the client sent as it sent it ---
 std::optional<Reply> receive(Exchange& x) {
   conn::HttpStream& stream = *x.stream;
@@ -51,10 +62,7 @@ std::optional<Reply> receive(Exchange& x) {
   if (!header_of(headers, "x-request-id")) {
     headers.emplace_back("x-request-id", make_request_id(x.worker.rng()));
   }
-  if (const model::TraceRule* rule = x.trace_rule()) {
-    record.trace = begin_trace(*rule, headers, x.worker.rng());
-    record.operation = span_operation(x.client->addressed);
-  }
+  trace(x);
   record.grpc = decide::is_grpc(headers);
   return std::nullopt;
 }
@@ -85,7 +93,7 @@ std::optional<Reply> route(Exchange& x) {
   x.record.route_name = hit.route->name;
   x.record.route_origin = hit.route->origin;
   if (hit.match && !hit.match->name.empty()) x.record.route_name += "." + hit.match->name;
-  if (x.record.trace) x.record.operation = span_operation(*hit.route, hit.match, addressed.port);
+  if (x.record.trace) x.record.trace->operation = span_operation(*hit.route, hit.match, addressed.port);
   if (!hit.route->broken.empty()) {
     x.worker.log().debug("route", "a broken route was hit", {base::Field::text("reason", hit.route->broken)});
     return replies::invalid_backend();
@@ -186,12 +194,6 @@ Exchange::Exchange(Worker& owner, ClientRef who, std::unique_ptr<conn::HttpStrea
     default_target.service = client->addressed.service->key();
   }
   default_target.port = client->addressed.port;
-}
-
-const model::TraceRule* Exchange::trace_rule() const {
-  const std::optional<model::TraceRule>* rule = l7 ? &l7->telemetry.trace : nullptr;
-  bool traced = rule && *rule && (*rule)->protocol != model::TraceRule::Protocol::kNone;
-  return traced ? &**rule : nullptr;
 }
 
 std::vector<std::string> Exchange::trust_domains() const {

@@ -32,8 +32,6 @@ struct Exchange {
   // Names our trust domain goes by.
   std::vector<std::string> trust_domains() const;
   void edit(const model::HeaderEdits& edits, wire::Headers& headers);
-  // Null: the service's requests are not traced.
-  const model::TraceRule* trace_rule() const;
 
   Worker& worker;
   ClientRef client;

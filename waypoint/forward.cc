@@ -57,9 +57,9 @@ void shape_request(Exchange& x) {
     set_header(headers, ":authority", authority);
   }
   if (!x.record.trace) return;
-  const model::TraceRule& rule = *x.trace_rule();
-  if (rule.propagate) inject_trace(*x.record.trace, rule, headers);
-  set_header(headers, "x-envoy-decorator-operation", x.record.operation);
+  const RequestTrace& trace = *x.record.trace;
+  if (trace.rule->propagate) inject_trace(trace.context, *trace.rule, headers);
+  set_header(headers, "x-envoy-decorator-operation", trace.operation);
 }
 
 class Forwarder {
@@ -410,7 +410,7 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   body_.release();
   if (x_.upgrade) route_timer_.disarm();
   const std::string* operation = header_of(response, "x-envoy-decorator-operation");
-  if (record.trace && operation) record.operation = *operation;
+  if (record.trace && operation) record.trace->operation = *operation;
   strip_response(response);
   const std::string& server = x_.state->l7->settings().server_header;
   if (!server.empty()) set_header(response, "server", server);

@@ -72,6 +72,13 @@ struct RequestTimes {
   std::optional<base::TimePoint> end;
 };
 
+// How a request is traced (section 5.5).
+struct RequestTrace {
+  std::shared_ptr<const model::TraceRule> rule;
+  TraceContext context;
+  std::string operation;  // names the span
+};
+
 struct RequestRecord {
   ClientRef client;
   RequestTimes times;
@@ -111,8 +118,7 @@ struct RequestRecord {
   uint64_t upstream_bytes_sent = 0, upstream_bytes_received = 0;
 
   // --- tracing ---
-  std::optional<TraceContext> trace;  // none: the service has no rule
-  std::string operation;              // names the span
+  std::optional<RequestTrace> trace;  // none: requests of this service are not traced
 };
 
 }  // namespace culvert::waypoint

@@ -178,8 +178,8 @@ void tag_custom(const RequestRecord& record, const model::TraceRule& rule, Tags&
 }  // namespace
 
 std::string_view Span::tag(std::string_view wanted) const {
-  for (const auto& [name, value] : tags) {
-    if (name == wanted) return value;
+  for (const auto& [known, value] : tags) {
+    if (known == wanted) return value;
   }
   return {};
 }
@@ -197,10 +197,11 @@ SpanSource SpanSource::of(const config::WaypointConfig& config) {
   return out;
 }
 
-Span make_span(const RequestRecord& record, const model::TraceRule& rule, const SpanSource& source) {
+Span make_span(const RequestRecord& record, const SpanSource& source) {
+  const model::TraceRule& rule = *record.trace->rule;
   Span span;
-  span.context = *record.trace;
-  span.name = clean_text(record.operation, kSpanNameBytesMax);
+  span.context = record.trace->context;
+  span.name = clean_text(record.trace->operation, kSpanNameBytesMax);
   span.start = record.times.start_wall;
   if (record.times.end) span.duration = *record.times.end - record.times.start;
   Tags tags(span);

@@ -23,7 +23,7 @@ struct Span {
   std::vector<std::pair<std::string, std::string>> tags;  // in UTF-8, no name twice
 
   // "" if it has none.
-  std::string_view tag(std::string_view name) const;
+  std::string_view tag(std::string_view wanted) const;
 };
 
 // Who reports: the same for every span.
@@ -42,7 +42,7 @@ inline constexpr size_t kTagBytesMax = 1024;
 inline constexpr size_t kSpanNameBytesMax = 256;
 
 // `record.trace` is set.
-Span make_span(const RequestRecord& record, const model::TraceRule& rule, const SpanSource& source);
+Span make_span(const RequestRecord& record, const SpanSource& source);
 
 // "host:port/*": where no route was chosen.
 std::string span_operation(const Addressed& addressed);

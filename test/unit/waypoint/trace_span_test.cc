@@ -49,8 +49,15 @@ RequestRecord record_of(uint16_t status) {
   out.cluster = "outbound|80||api";
   out.upstream = workload("api-1", "shop");
   out.upstream_address = *base::SocketAddr::parse("10.0.3.1:8080");
-  out.trace = TraceContext{std::string(32, 'a'), std::string(16, 'b'), "", "", true, false};
-  out.operation = "api:80/*";
+  out.trace = RequestTrace{std::make_shared<model::TraceRule>(),
+                           {std::string(32, 'a'), std::string(16, 'b'), "", "", true, false},
+                           "api:80/*"};
+  return out;
+}
+
+RequestRecord record_by(const model::TraceRule& rule) {
+  RequestRecord out = record_of(200);
+  out.trace->rule = std::make_shared<model::TraceRule>(rule);
   return out;
 }
 
@@ -64,7 +71,7 @@ model::RouteTarget target(const std::string& host, uint16_t port) {
 }  // namespace
 
 TEST_CASE("a span has upstream's tags", "[waypoint][trace][5.5]") {
-  Span span = make_span(record_of(200), {}, source());
+  Span span = make_span(record_of(200), source());
   CHECK(span.name == "api:80/*");
   CHECK(span.duration == 1500us);
   CHECK_FALSE(span.error);
@@ -111,7 +118,7 @@ TEST_CASE("a span has upstream's tags", "[waypoint][trace][5.5]") {
 TEST_CASE("what makes a span an error", "[waypoint][trace][5.5]") {
   auto row =
       GENERATE(table<uint16_t, bool>({{200, false}, {404, false}, {500, true}, {503, true}, {0, true}}));
-  Span span = make_span(record_of(std::get<0>(row)), {}, source());
+  Span span = make_span(record_of(std::get<0>(row)), source());
   CHECK(span.error == std::get<1>(row));
   CHECK(span.tag("error") == (std::get<1>(row) ? "true" : ""));
 }
@@ -124,7 +131,7 @@ TEST_CASE("a gRPC span says how the call ended", "[waypoint][trace][5.5]") {
   bool in_trailers = GENERATE(false, true);
   (in_trailers ? record.response_trailers : record.response) = {{"grpc-status", std::get<0>(row)},
                                                                 {"grpc-message", "why"}};
-  Span span = make_span(record, {}, source());
+  Span span = make_span(record, source());
   CHECK(span.tag("grpc.status_code") == std::get<0>(row));
   CHECK(span.tag("grpc.message") == "why");
   CHECK(span.tag("grpc.path") == "/a?b=1");
@@ -141,7 +148,7 @@ TEST_CASE("tags of the rule come last and win", "[waypoint][trace][2.9]") {
                {"team", {TraceTag::Kind::kHeader, "x-team", "red"}},
                {"no-team", {TraceTag::Kind::kHeader, "x-no-team", "red"}},
                {"absent", {TraceTag::Kind::kHeader, "x-no-team", ""}}};
-  Span span = make_span(record_of(200), rule, source());
+  Span span = make_span(record_by(rule), source());
   CHECK(span.tag("component") == "mine");
   CHECK(span.tag("env") == "from env");
   CHECK(span.tag("no-env") == "none");
@@ -160,7 +167,7 @@ TEST_CASE("a client without a workload is what it says, but for its namespace", 
   client->baggage.ns = "forged";
   client->baggage.workload_name = "told";
   record.client = client;
-  Span span = make_span(record, {}, source());
+  Span span = make_span(record, source());
   CHECK(span.tag("istio.source_namespace") == "web");
   CHECK(span.tag("istio.source_workload") == "told");
 }
@@ -172,10 +179,11 @@ TEST_CASE("what peers send is bounded and valid in a span", "[waypoint][trace][5
                     {":path", "/" + std::string(5000, 'p')},
                     {"x-forwarded-proto", "http"},
                     {"user-agent", std::string(5000, 'u') + "\xff"}};
-  record.operation = std::string(5000, 'o');
   model::TraceRule rule;
   rule.path_bytes_max = 10;
-  Span span = make_span(record, rule, source());
+  record.trace->rule = std::make_shared<model::TraceRule>(rule);
+  record.trace->operation = std::string(5000, 'o');
+  Span span = make_span(record, source());
   CHECK(span.tag("http.url") == "http://api/ppppppppp");
   CHECK(span.tag("user_agent").size() == kTagBytesMax);
   CHECK(span.name.size() == kSpanNameBytesMax);
