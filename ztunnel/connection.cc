@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ztunnel/connection.h"
 
-#include "net/conn/relay.h"
-
 namespace culvert::ztunnel {
 
 OpenSocket::OpenSocket(Worker& worker, observe::Reporter reporter)
@@ -12,12 +10,28 @@ OpenSocket::OpenSocket(Worker& worker, observe::Reporter reporter)
   cell_.add();
 }
 
+namespace {
+class Counting {
+ public:
+  Counting(RelayCounts* counts, const conn::Relay& relay) : counts_(counts) {
+    if (counts_) counts_->attach(relay);
+  }
+  ~Counting() {
+    if (counts_) counts_->detach();
+  }
+  Counting(const Counting&) = delete;
+  Counting& operator=(const Counting&) = delete;
+
+ private:
+  RelayCounts* counts_;
+};
+}  // namespace
+
 async::Task<void> relay_and_close(Worker& worker, observe::ConnRecord& record, async::StopSignal& signal,
-                                  io::ByteStream& downstream, io::ByteStream& upstream) {
-  conn::Relay relay(worker.loop(), worker.relay_buffer(), downstream, upstream);
-  observe::Follow follow(record, [&relay] {
-    return observe::ConnRecord::Bytes{relay.bytes_to_upstream(), relay.bytes_to_downstream()};
-  });
+                                  Ends ends) {
+  conn::Relay relay(worker.loop(), worker.relay_buffer(), ends.downstream, ends.upstream);
+  Counting counting(ends.shared, relay);
+  observe::Follow follow(record, [&relay] { return RelayCounts::of(relay); });
   base::Result<> copied = co_await async::until_stopped(signal, relay.run());
   if (copied) {
     record.close();

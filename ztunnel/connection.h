@@ -11,6 +11,7 @@
 #include "mesh/observe/conn_record.h"
 #include "net/async/stop_signal.h"
 #include "net/async/task.h"
+#include "net/conn/relay.h"
 #include "net/io/stream.h"
 #include "ztunnel/pod_proxy.h"
 
@@ -31,9 +32,34 @@ class OpenSocket {
   observe::Cell& cell_;
 };
 
+// What a relay has carried, for a second record that follows it from outside; keeps the last figures.
+class RelayCounts {
+ public:
+  observe::ConnRecord::Bytes now() const { return relay_ ? of(*relay_) : last_; }
+  static observe::ConnRecord::Bytes of(const conn::Relay& relay) {
+    return {relay.bytes_to_upstream(), relay.bytes_to_downstream()};
+  }
+  void attach(const conn::Relay& relay) { relay_ = &relay; }
+  void detach() {
+    last_ = now();
+    relay_ = nullptr;
+  }
+
+ private:
+  const conn::Relay* relay_ = nullptr;
+  observe::ConnRecord::Bytes last_;
+};
+
+// What is joined.
+struct Ends {
+  io::ByteStream& downstream;
+  io::ByteStream& upstream;
+  RelayCounts* shared = nullptr;  // who else counts; outlives the relay
+};
+
 // Copies until both directions have ended or the signal stops it, then closes the record.
 async::Task<void> relay_and_close(Worker& worker, observe::ConnRecord& record, async::StopSignal& signal,
-                                  io::ByteStream& downstream, io::ByteStream& upstream);
+                                  Ends ends);
 
 // The flag of a tunnel that could not be opened.
 observe::Flag flag_of(hbone::Stage stage);

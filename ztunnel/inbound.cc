@@ -10,6 +10,7 @@
 #include "net/conn/tls_stream.h"
 #include "net/wire/proxy_header.h"
 #include "ztunnel/connection.h"
+#include "ztunnel/local_path.h"
 #include "ztunnel/pod_proxy.h"
 
 namespace culvert::ztunnel {
@@ -24,6 +25,8 @@ class InboundTunnel final : public hbone::TunnelHandler {
  public:
   InboundTunnel(PodProxy& pod, base::SocketAddr peer, base::SocketAddr local, model::Identity identity)
       : pod_(pod), peer_(peer), local_(local), identity_(std::move(identity)) {}
+  // For the one stream of a local path: the other half's record follows the same relay.
+  void share_counts(RelayCounts& counts) { shared_ = &counts; }
 
   async::Task<void> serve(std::unique_ptr<hbone::ServerStream> stream) override;
 
@@ -44,6 +47,7 @@ class InboundTunnel final : public hbone::TunnelHandler {
   base::SocketAddr peer_;
   base::SocketAddr local_;
   model::Identity identity_;
+  RelayCounts* shared_ = nullptr;  // of the local path
 };
 
 bool same_text(std::string_view a, std::string_view b) {
@@ -101,6 +105,7 @@ observe::ConnFacts InboundTunnel::facts_of(const Accepted& accepted) const {
   facts.hbone_target = accepted.request.authority_text;
   facts.original_destination = accepted.request.forwarded_host.value_or("");
   facts.protocol = observe::ConnProtocol::kHbone;
+  facts.local = shared_ != nullptr;
   facts.labels.reporter = Reporter::kDestination;
   facts.labels.mutual_tls = true;
   // A peer behind a gateway of another network has an address that means nothing here.
@@ -171,35 +176,43 @@ async::Task<void> InboundTunnel::carry(hbone::ServerStream& stream, Accepted acc
     if (!baggage.empty()) answer.emplace_back("baggage", std::move(baggage));
   }
   io::ByteStream& client = stream.accept(std::move(answer));
-  co_await relay_and_close(worker, record, signal, client, **app);
+  co_await relay_and_close(worker, record, signal, {client, **app, shared_});
 }
 
-// Who the peer is for policies and logs: the first SPIFFE name of its certificate.
-base::Result<model::Identity> identify(const wire::PeerInfo& peer) {
-  for (const std::string& uri : peer.uri_sans()) {
-    if (base::Result<model::Identity> identity = model::Identity::parse(uri)) return identity;
-  }
-  return base::fail(base::Code::kUnauthenticated, "the client's certificate names no SPIFFE identity");
-}
-
-// Some SPIFFE name of the peer must lie in our own trust domain (section 3.1).
 conn::TlsServerOptions server_options(PodProxy& pod, wire::TlsIdentityRef certificate,
                                       const std::string& trust_domain) {
   conn::TlsServerOptions options;
   options.identity = std::move(certificate);
   options.tls.tls12 = pod.worker().config().tls12_enabled;
-  options.tls.verify = [trust_domain](const wire::PeerInfo& peer) -> base::Result<> {
-    for (const std::string& uri : peer.uri_sans()) {
-      auto identity = model::Identity::parse(uri);
-      if (identity && identity->trust_domain == trust_domain) return {};
-    }
-    return base::fail(base::Code::kUnauthenticated,
-                      "the client's certificate names no identity of trust domain " + trust_domain);
+  options.tls.verify = [trust_domain](const wire::PeerInfo& peer) {
+    return check_client(peer.uri_sans(), trust_domain);
   };
   return options;
 }
 
 }  // namespace
+
+base::Result<model::Identity> identify(const std::vector<std::string>& uri_sans) {
+  for (const std::string& uri : uri_sans) {
+    if (base::Result<model::Identity> identity = model::Identity::parse(uri)) return identity;
+  }
+  return base::fail(base::Code::kUnauthenticated, "the client's certificate names no SPIFFE identity");
+}
+
+base::Result<> check_client(const std::vector<std::string>& uri_sans, const std::string& trust_domain) {
+  for (const std::string& uri : uri_sans) {
+    auto identity = model::Identity::parse(uri);
+    if (identity && identity->trust_domain == trust_domain) return {};
+  }
+  return base::fail(base::Code::kUnauthenticated,
+                    "the client's certificate names no identity of trust domain " + trust_domain);
+}
+
+async::Task<void> serve_local_stream(PodProxy& pod, LocalArrival arrival) {
+  InboundTunnel handler(pod, arrival.peer, arrival.local, arrival.identity);
+  handler.share_counts(arrival.link->counts);
+  co_await handler.serve(local_stream(arrival));
+}
 
 async::Task<void> serve_tunnel(PodProxy& pod, io::Accepted accepted) {
   Worker& worker = pod.worker();
@@ -227,7 +240,7 @@ async::Task<void> serve_tunnel(PodProxy& pod, io::Accepted accepted) {
     refuse(tls.error().wrap("tls handshake error"));
     co_return;
   }
-  base::Result<model::Identity> identity = identify((*tls)->peer());
+  base::Result<model::Identity> identity = identify((*tls)->peer().uri_sans());
   if (!identity) {
     refuse(identity.error());
     co_return;

@@ -6,6 +6,7 @@
 #include "mesh/decide/pick_endpoint.h"
 #include "mesh/decide/plan.h"
 #include "ztunnel/connection.h"
+#include "ztunnel/local_path.h"
 #include "ztunnel/pod_proxy.h"
 
 namespace culvert::ztunnel {
@@ -60,19 +61,25 @@ async::Task<base::Result<decide::Plan>> make_plan(PodProxy& pod, model::Workload
   co_return plan;
 }
 
+// What the destination's proxy is told, over a tunnel or in this process.
+hbone::ConnectRequest connect_request(PodProxy& pod, const base::SocketAddr& client,
+                                      const model::Workload& source, const decide::Plan& plan) {
+  hbone::ConnectRequest request;
+  request.authority = plan.authority;
+  request.baggage = hbone::Baggage::of(source);
+  request.source = client;
+  if (plan.destination_service) request.service_hostname = plan.destination_service->hostname.str();
+  request.traceparent = hbone::make_traceparent(pod.worker().rng());
+  return request;
+}
+
 async::Task<void> through_tunnel(PodProxy& pod, io::Accepted& accepted, const model::Workload& source,
                                  const decide::Plan& plan, observe::ConnRecord& record,
                                  async::StopSignal& signal) {
   Worker& worker = pod.worker();
   hbone::TunnelKey key{source.identity(), plan.allowed_identities, plan.next_hop, accepted.peer.ip,
                        plan.destination_workload ? plan.destination_workload->uid : std::string()};
-  hbone::ConnectRequest request;
-  request.authority = plan.authority;
-  request.baggage = hbone::Baggage::of(source);
-  request.source = accepted.peer;
-  if (plan.destination_service) request.service_hostname = plan.destination_service->hostname.str();
-  request.traceparent = hbone::make_traceparent(worker.rng());
-
+  hbone::ConnectRequest request = connect_request(pod, accepted.peer, source, plan);
   const config::ZtunnelConfig& config = worker.config();
   async::Deadline deadline =
       async::Deadline::in(worker.loop(), config.connect_timeout + 2 * config.handshake_timeout);
@@ -87,7 +94,7 @@ async::Task<void> through_tunnel(PodProxy& pod, io::Accepted& accepted, const mo
                  Flag::kConnect);
     co_return;
   }
-  co_await relay_and_close(worker, record, signal, *accepted.stream, tunnel->stream());
+  co_await relay_and_close(worker, record, signal, {*accepted.stream, tunnel->stream()});
 }
 
 async::Task<void> directly(PodProxy& pod, io::Accepted& accepted, const decide::Plan& plan,
@@ -100,7 +107,7 @@ async::Task<void> directly(PodProxy& pod, io::Accepted& accepted, const decide::
     record.close(std::move(upstream).error().wrap("io error"), Flag::kConnect);
     co_return;
   }
-  co_await relay_and_close(worker, record, signal, *accepted.stream, **upstream);
+  co_await relay_and_close(worker, record, signal, {*accepted.stream, **upstream});
 }
 
 }  // namespace
@@ -126,7 +133,17 @@ async::Task<void> serve_outbound(PodProxy& pod, io::Accepted accepted) {
     refuse(plan.error());
     co_return;
   }
-  observe::ConnRecord record(worker.observer(), facts_of(pod, accepted, **source, *plan));
+  LocalDestination local = co_await find_local_destination(pod, accepted, **source, *plan);
+  observe::ConnFacts facts = facts_of(pod, accepted, **source, *plan);
+  facts.local = local.pod != nullptr;
+  observe::ConnRecord record(worker.observer(), std::move(facts));
+  if (local.pod) {
+    LocalArrival arrival{accepted.peer, plan->next_hop, std::move(local.client),
+                         std::make_shared<LocalLink>(worker.loop(), std::move(accepted.stream)),
+                         connect_request(pod, accepted.peer, **source, *plan).to_headers()};
+    co_await through_local_path(*local.pod, std::move(arrival), record);
+    co_return;
+  }
   async::StopSignal signal(worker.loop());
   if (plan->protocol == decide::Protocol::kHbone) {
     co_await through_tunnel(pod, accepted, **source, *plan, record, signal);

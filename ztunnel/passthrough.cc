@@ -73,7 +73,7 @@ async::Task<void> serve_passthrough(PodProxy& pod, io::Accepted accepted) {
     record.close(signal.stopped() ? app.error() : app.error().wrap("connect to the application"), flag);
     co_return;
   }
-  co_await relay_and_close(worker, record, signal, *accepted.stream, **app);
+  co_await relay_and_close(worker, record, signal, {*accepted.stream, **app});
 }
 
 }  // namespace culvert::ztunnel

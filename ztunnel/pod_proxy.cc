@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ztunnel/pod_proxy.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "ztunnel/connection.h"
 #include "ztunnel/inbound.h"
 #include "ztunnel/listen.h"
+#include "ztunnel/local_path.h"
 #include "ztunnel/outbound.h"
 #include "ztunnel/passthrough.h"
 
@@ -84,6 +86,17 @@ io::DialOptions PodProxy::dial_options() const {
     }
   }
   return options;
+}
+
+bool PodProxy::owns(const base::IpAddr& ip) {
+  if (std::ranges::find(owned_, ip) != owned_.end()) return true;
+  if (!worker_.network().has_address(ip, info_.netns)) return false;
+  owned_.push_back(ip);
+  return true;
+}
+
+void PodProxy::serve_local(LocalArrival arrival) {
+  connections_.spawn(serve_local_stream(*this, std::move(arrival)));
 }
 
 io::ListenOptions PodProxy::listen_options(uint16_t port) const {

@@ -20,6 +20,8 @@
 
 namespace culvert::ztunnel {
 
+struct LocalArrival;
+
 class PodProxy {
  public:
   // Binds 15001, 15006 and 15008 in the pod's namespace (only 15008 for kSelf) and serves them.
@@ -56,6 +58,10 @@ class PodProxy {
   async::Task<base::Result<wire::TlsIdentityRef>> certificate(async::Deadline deadline);
   // How sockets of this pod are made: namespace, mark, keepalive.
   io::DialOptions dial_options() const;
+  // Whether the address is one of the pod's own, in its namespace. A pod keeps its addresses for life.
+  bool owns(const base::IpAddr& ip);
+  // Serves a stream of the local path among the pod's connections.
+  void serve_local(LocalArrival arrival);
   // Connections to the app show the client's address (section 4.3).
   bool spoofs_source() const { return spoofs_source_; }
 
@@ -85,6 +91,7 @@ class PodProxy {
   hbone::TunnelPool pool_;
   std::list<Listening> listeners_;
   std::list<hbone::TunnelServer*> servers_;
+  std::vector<base::IpAddr> owned_;  // known to be the pod's
   // Last, so that tasks end before what they use.
   async::Scope connections_;
   async::Scope acceptors_;

@@ -26,6 +26,7 @@ base::Result<> Worker::start_pod(PodInfo info) {
   if (pods_.contains(uid)) return base::fail(base::Code::kExists, "the pod is proxied already");
   base::Result<std::unique_ptr<PodProxy>> pod = PodProxy::start(*this, std::move(info));
   if (!pod) return base::fail(std::move(pod).error());
+  if ((*pod)->info().kind != PodKind::kSelf) by_workload_[(*pod)->info().name] = pod->get();
   pods_.emplace(std::move(uid), std::move(*pod));
   return {};
 }
@@ -39,7 +40,18 @@ void Worker::stop_pod(const std::string& uid, async::DrainMode mode, async::Dead
   }
   std::unique_ptr<PodProxy> pod = std::move(found->second);
   pods_.erase(found);
+  auto named = by_workload_.find(pod->info().name);
+  if (named != by_workload_.end() && named->second == pod.get()) by_workload_.erase(named);
   endings_.spawn(end_pod(*this, std::move(pod), mode, deadline, std::move(done)));
+}
+
+PodProxy* Worker::pod_of(const model::Workload& workload) const {
+  auto found = by_workload_.find({workload.ns.str(), workload.name, workload.service_account.str()});
+  if (found == by_workload_.end()) return nullptr;
+  // Several workloads may bear one name (another node's, another network's): only the one xDS calls ours.
+  const config::WorkloadName& name = found->second->info().name;
+  model::WorkloadRef own = view_->local_workload(name.namespace_, name.name, name.service_account);
+  return own && own->uid == workload.uid ? found->second : nullptr;
 }
 
 async::Task<void> Worker::end_pod(Worker& worker, std::unique_ptr<PodProxy> pod, async::DrainMode mode,

@@ -60,6 +60,8 @@ class Worker {
   const observe::ConnTable& connections() const { return connections_; }
   void sync_counters() { connections_.sync(); }
   size_t pod_count() const { return pods_.size(); }
+  // The pod that is this workload, if it is served here and has no end announced; else null.
+  PodProxy* pod_of(const model::Workload& workload) const;
   // The pod's own workload, by what the node agent says about it, never by address; waits for the
   // control plane to deliver it (section 2.1 step 4). Trust domain and all.
   async::Task<base::Result<model::WorkloadRef>> local_workload(config::WorkloadName name,
@@ -81,7 +83,8 @@ class Worker {
   model::ViewRef view_ = model::MeshView::empty();
   async::Event view_changed_;
   std::map<std::string, std::unique_ptr<PodProxy>> pods_;
-  std::list<PodProxy*> ending_;  // draining; owned by the tasks in endings_
+  std::map<config::WorkloadName, PodProxy*> by_workload_;  // the latest of a name
+  std::list<PodProxy*> ending_;                   // draining; owned by the tasks in endings_
   async::Scope endings_;
 };
 

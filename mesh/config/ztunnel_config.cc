@@ -258,6 +258,7 @@ Result<> read_sockets(ZtunnelConfig& config, const Environment& env) {
   CULVERT_TRY(
       take(config.handshake_timeout, env.duration("CULVERT_HANDSHAKE_TIMEOUT", config.handshake_timeout)));
   CULVERT_TRY(take(config.connect_timeout, env.duration("CULVERT_CONNECT_TIMEOUT", config.connect_timeout)));
+  CULVERT_TRY(take(config.local_path, env.boolean("CULVERT_LOCAL_PATH", true)));
   return take(config.localhost_app_tunnel, env.boolean("LOCALHOST_APP_TUNNEL", true));
 }
 

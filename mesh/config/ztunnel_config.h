@@ -106,6 +106,9 @@ struct ZtunnelConfig {
   base::Duration handshake_timeout = std::chrono::seconds(10);  // CULVERT_HANDSHAKE_TIMEOUT
   base::Duration connect_timeout = std::chrono::seconds(10);    // CULVERT_CONNECT_TIMEOUT
 
+  // Two pods of this process are joined without a tunnel (ztunnel/local_path.h).
+  bool local_path = true;  // CULVERT_LOCAL_PATH
+
   // Accepted but without effect in this build: said once in the log at start.
   std::vector<std::string> notes;
 

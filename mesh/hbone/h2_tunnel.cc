@@ -50,26 +50,6 @@ class H2Tunnel final : public Tunnel {
   model::Identity peer_;
 };
 
-// The peer must prove one of the identities the plan allows (section 3.1): exactly, in whole.
-base::Result<> check_peer(const wire::PeerInfo& peer, const std::vector<model::Identity>& allowed) {
-  std::string shown;
-  for (const std::string& uri : peer.uri_sans()) {
-    base::Result<model::Identity> identity = model::Identity::parse(uri);
-    if (!identity) continue;
-    for (const model::Identity& wanted : allowed) {
-      if (*identity == wanted) return {};
-    }
-    shown += shown.empty() ? uri : ", " + uri;
-  }
-  std::string expected;
-  for (const model::Identity& wanted : allowed) {
-    if (!expected.empty()) expected += ", ";
-    expected += wanted.to_string();
-  }
-  return base::fail(Code::kUnauthenticated,
-                    "the peer proved to be [" + shown + "], expected one of [" + expected + "]");
-}
-
 model::Identity first_identity(const wire::PeerInfo& peer) {
   for (const std::string& uri : peer.uri_sans()) {
     if (base::Result<model::Identity> identity = model::Identity::parse(uri)) return *identity;
@@ -100,6 +80,26 @@ OpenError connect_error(base::Error error, const base::SocketAddr& hop) {
 
 }  // namespace
 
+base::Result<> check_server(const std::vector<std::string>& uri_sans,
+                            const std::vector<model::Identity>& allowed) {
+  std::string shown;
+  for (const std::string& uri : uri_sans) {
+    base::Result<model::Identity> identity = model::Identity::parse(uri);
+    if (!identity) continue;
+    for (const model::Identity& wanted : allowed) {
+      if (*identity == wanted) return {};
+    }
+    shown += shown.empty() ? uri : ", " + uri;
+  }
+  std::string expected;
+  for (const model::Identity& wanted : allowed) {
+    if (!expected.empty()) expected += ", ";
+    expected += wanted.to_string();
+  }
+  return base::fail(Code::kUnauthenticated,
+                    "the peer proved to be [" + shown + "], expected one of [" + expected + "]");
+}
+
 H2TunnelDialer::H2TunnelDialer(async::Loop& loop, io::Network& network,
                                std::function<io::DialOptions()> socket, IdentitySource identities,
                                ClientSettings settings)
@@ -123,7 +123,7 @@ async::Task<std::expected<std::unique_ptr<Tunnel>, OpenError>> H2TunnelDialer::d
   options.identity = std::move(*own);
   options.tls.tls12 = settings_.tls12;
   options.tls.verify = [allowed = key.allowed](const wire::PeerInfo& peer) {
-    return check_peer(peer, allowed);
+    return check_server(peer.uri_sans(), allowed);
   };
   async::Deadline handshake_by = async::Deadline::in(loop_, settings_.handshake_timeout);
   base::Result<std::unique_ptr<conn::TlsStream>> tls =

@@ -25,6 +25,10 @@ struct ClientSettings {
   bool tls12 = false;
 };
 
+// The peer must prove one of the identities the plan allows (section 3.1): exactly, in whole.
+base::Result<> check_server(const std::vector<std::string>& uri_sans,
+                            const std::vector<model::Identity>& allowed);
+
 // The certificate to show as `identity`.
 using IdentitySource = std::function<async::Task<base::Result<std::shared_ptr<const wire::TlsIdentity>>>(
     model::Identity identity, async::Deadline deadline)>;

@@ -121,7 +121,7 @@ void ConnRecord::finish(const std::string* error, Flag flag) {
 std::vector<Field> ConnRecord::fields() const {
   const TrafficLabels& labels = facts_.labels;
   std::vector<Field> fields;
-  fields.reserve(17);
+  fields.reserve(18);
   fields.push_back(Field::bare("src.addr", facts_.source.to_string()));
   put_party(fields, kSourceKeys, labels.source, labels.mutual_tls);
   fields.push_back(Field::bare("dst.addr", facts_.destination.to_string()));
@@ -129,6 +129,7 @@ std::vector<Field> ConnRecord::fields() const {
   if (labels.service) fields.push_back(Field::text("dst.service", labels.service->hostname.str()));
   put_party(fields, kDestinationKeys, labels.destination, labels.mutual_tls);
   fields.push_back(Field::text("direction", std::string(direction(labels.reporter))));
+  if (facts_.local) fields.push_back(Field::bare("local", "true"));
   return fields;
 }
 

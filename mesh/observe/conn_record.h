@@ -35,6 +35,7 @@ struct ConnFacts {
   std::optional<std::string> hbone_target;  // the CONNECT authority
   std::string original_destination;         // admin: address text; inbound: forwarded host or ""
   ConnProtocol protocol = ConnProtocol::kTcp;
+  bool local = false;  // joined within this process; the log line says local=true
   TrafficLabels labels;
 };
 

@@ -163,6 +163,9 @@ Family zds_protocol_errors() {
 Family policy_closed() {
   return {"culvert_connections_closed_by_policy", "Live connections closed because a policy changed"};
 }
+Family local_connections() {
+  return {"culvert_local_connections", "Connections between two pods of this node, joined without a tunnel"};
+}
 Family process_open_fds() { return {"process_open_fds", "Open file descriptors", Kind::kGauge, false}; }
 Family process_max_fds() {
   return {"process_max_fds", "Limit of open file descriptors", Kind::kGauge, false};

@@ -116,6 +116,7 @@ Family proxies_started();
 Family proxies_stopped();
 Family zds_protocol_errors();
 Family policy_closed();
+Family local_connections();
 Family process_open_fds();
 Family process_max_fds();
 }  // namespace families

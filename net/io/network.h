@@ -138,6 +138,8 @@ class Network {
   // A and AAAA through the process's resolver; kNotFound if there is none.
   virtual async::Task<base::Result<std::vector<base::IpAddr>>> resolve(std::string host,
                                                                        async::Deadline deadline) = 0;
+  // Whether `ip` is an address of this machine's in that namespace (null: our own).
+  virtual bool has_address(base::IpAddr ip, const NetNsRef& netns) = 0;
   // Wraps a namespace descriptor (kInvalid if it is not one).
   virtual base::Result<NetNsRef> adopt_netns(base::UniqueFd fd) = 0;
 };

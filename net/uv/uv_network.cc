@@ -193,6 +193,24 @@ async::Task<Result<std::unique_ptr<io::ByteStream>>> UvNetwork::dial(base::Socke
   co_return std::unique_ptr<io::ByteStream>(std::move(stream));
 }
 
+bool UvNetwork::has_address(base::IpAddr ip, const io::NetNsRef& netns) {
+  bool own = false;
+  auto ask = [&]() -> Result<> {
+    int family = ip.is_v6() ? AF_INET6 : AF_INET;
+    base::UniqueFd fd(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    KernelAddr remote = to_kernel({ip, 9}, family), local;
+    // Nothing is sent. The kernel speaks to an address of its own from that very address; a bind would also
+    // succeed for foreign ones where ip_nonlocal_bind is set.
+    if (!fd.valid() || ::connect(fd.get(), remote.raw(), remote.length) != 0 ||
+        getsockname(fd.get(), local.raw(), &local.length) != 0) {
+      return fail(Error::from_errno(errno, "ask for a route"));
+    }
+    own = from_kernel(local).ip == ip;
+    return {};
+  };
+  return home_.run_in(netns.get(), ask).has_value() && own;
+}
+
 Result<std::unique_ptr<io::Listener>> UvNetwork::listen_unix(std::string path, uint32_t mode) {
   Result<base::UniqueFd> fd = listen_unix_socket(path, SOCK_STREAM, mode);
   if (!fd) return fail(std::move(fd).error());

@@ -25,6 +25,7 @@ class UvNetwork final : public io::Network {
   base::Result<std::unique_ptr<io::PacketSocket>> dial_packet(std::string path) override;
   async::Task<base::Result<std::vector<base::IpAddr>>> resolve(std::string host,
                                                                async::Deadline deadline) override;
+  bool has_address(base::IpAddr ip, const io::NetNsRef& netns) override;
   base::Result<io::NetNsRef> adopt_netns(base::UniqueFd fd) override { return FdNetNs::adopt(std::move(fd)); }
 
  private:

@@ -25,13 +25,15 @@ def test_cross_node_is_tls_and_keeps_the_client_address(mesh, family):
 
 
 @BOTH
-def test_same_node_is_tls(mesh, family):
-    capture = mesh.lab.capture(f"same-{family}", netns=mesh.api2.netns, interface="eth0")
+def test_same_node_leaves_the_wire_alone(mesh, family):
+    """The local path: no packet at all between the two pods, the same lines, marked."""
+    captures = [mesh.lab.capture(f"local-{p.name}-{family}", netns=p.netns, interface="eth0") for p in (mesh.web, mesh.api2)]
     result = mesh.web.client("banner", own(mesh.api2, family), "--text", "needle-e2e")
-    segments = capture.stop()
+    segments = [s for c in captures for s in c.stop()]
     assert result.get("you") == own(mesh.web, family), result
-    assert all(15008 in (k[1], k[3]) for k in streams(segments))
-    assert not carrying(segments, b"needle-e2e")
+    assert not streams(segments) and not carrying(segments, b"needle-e2e")
+    ztunnel = mesh.lab.nodes[0].ztunnel
+    assert [line for line in ztunnel.program.log().splitlines() if "connection complete" in line and "local=true" in line]
 
 
 @pytest.mark.parametrize("address", [API_VIP, API_VIP6])

@@ -161,6 +161,7 @@ void World::start_proxy(SimNode& node) {
                                    {"POD_NAMESPACE", "istio-system"},
                                    {"INPOD_UDS", kZdsPath},
                                    {"ISTIO_META_DNS_CAPTURE", "false"},
+                                   {"CULVERT_LOCAL_PATH", local_path ? "true" : "false"},
                                    {"SECRET_TTL", base::format_duration(certificate_lifetime_)}});
   auto no_files = [](const std::string& path) -> Result<std::string> {
     return base::fail(base::Code::kNotFound, path);

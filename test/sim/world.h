@@ -122,6 +122,8 @@ class World {
   void stop_control();
   bool control_running() const { return plane_ != nullptr; }
   void put(const std::string& name, std::string yaml) { source_.put(name, std::move(yaml)); }
+  // Of proxies started from now on: CULVERT_LOCAL_PATH.
+  bool local_path = true;
   SimNode& add_node(const std::string& name, const std::string& ip);
   void start_proxy(SimNode& node);
   // As kill -9 does: everything drops at once.

@@ -46,6 +46,10 @@ class SimProcess final : public io::Network {
   Result<std::unique_ptr<io::PacketListener>> listen_packet(std::string path, uint32_t mode) override;
   Result<std::unique_ptr<io::PacketSocket>> dial_packet(std::string path) override;
   Task<Result<std::vector<IpAddr>>> resolve(std::string host, Deadline deadline) override;
+  bool has_address(IpAddr ip, const io::NetNsRef& netns) override {
+    const SimHost& host = netns ? *network_.host_of(*netns) : home_;
+    return std::find(host.ips_.begin(), host.ips_.end(), ip) != host.ips_.end();
+  }
   Result<io::NetNsRef> adopt_netns(base::UniqueFd fd) override;
 
  private:

@@ -38,6 +38,9 @@ TEST_CASE("an empty environment gives upstream's defaults", "[X2]") {
   CHECK(loaded->pool_streams_max == 100);
   CHECK(loaded->zds_path == "/var/run/ztunnel/ztunnel.sock");
   CHECK(loaded->keepalive_retries == 9);
+  CHECK(loaded->local_path);
+  CHECK_FALSE(load({{"CULVERT_LOCAL_PATH", "false"}})->local_path);
+  CHECK(refusal({{"CULVERT_LOCAL_PATH", "maybe"}}).find("CULVERT_LOCAL_PATH") != std::string::npos);
   CHECK(loaded->auth_token.empty());
   CHECK(loaded->log_filter == "info");
   // No DNS proxy in this build: said, not failed.

@@ -79,6 +79,7 @@ class OneServer final : public io::Network {
     co_return addresses;
   }
   void cut() { tasks_.cancel_all(); }
+  bool has_address(base::IpAddr, const io::NetNsRef&) override { return false; }
 
   Result<std::unique_ptr<io::Listener>> listen(base::SocketAddr, io::ListenOptions) override {
     return none();

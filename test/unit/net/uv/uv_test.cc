@@ -281,6 +281,10 @@ TEST_CASE("a socket made in a pod's namespace stays there, and we come home", "[
   Dialed spoofed = world.dial(address, dial_inside);
   REQUIRE(spoofed.has_value());
   CHECK(world.run(io::accept(*listener))->peer.ip == base::IpAddr::v4(127, 0, 0, 77));
+  CHECK(world.network->has_address(base::IpAddr::loopback_v4(), *netns));
+  CHECK(world.network->has_address(base::IpAddr::loopback_v6(), nullptr));
+  CHECK(!world.network->has_address(base::IpAddr::v4(192, 0, 2, 77), *netns));
+  CHECK(!world.network->has_address(base::IpAddr::v4(192, 0, 2, 77), nullptr));
   CHECK(!world.network->adopt_netns(base::UniqueFd(open("/dev/null", O_RDONLY))).has_value());
 }
 
