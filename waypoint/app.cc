@@ -16,6 +16,8 @@ using base::Field;
 constexpr char kConfiguration[] = "configuration";
 constexpr char kListener[] = "listener";
 constexpr char kDraining[] = "draining";
+// For the last spans, once no request is left.
+constexpr base::Duration kSpansCloseMax = std::chrono::seconds(5);
 
 Self self_of(const config::WaypointConfig& config) {
   return {
@@ -54,11 +56,29 @@ App::App(config::WaypointConfig config, AppParts parts)
     workers_.push_back(std::make_unique<Worker>(config_, place.loop, place.network, log_, shared_, reporter_,
                                                 cert_request(place.loop), system_roots, rng.fork()));
   }
+  spans_ = make_spans(rng.fork());
+  reporter_.export_spans(*spans_);
   readiness_.pending(kConfiguration);
   readiness_.pending(kListener);
 }
 
 App::~App() = default;
+
+std::unique_ptr<SpanExporter> App::make_spans(base::Rng rng) {
+  auto identities = [this](model::Identity identity, async::Deadline deadline) {
+    return own_certificate(*this, std::move(identity), deadline);
+  };
+  return std::make_unique<SpanExporter>(SpanExporter::Parts{
+      control_, parts_.control.network, log_, shared_.clusters, shared_.self, config_.cluster_domain,
+      SpanSource::of(config_), identities, config::roots_reader("SYSTEM", parts_.files), rng});
+}
+
+async::Task<base::Result<wire::TlsIdentityRef>> App::own_certificate(App& app, model::Identity identity,
+                                                                     async::Deadline deadline) {
+  base::Result<wire::TlsIdentityRef> certificate = co_await async::with_deadline(
+      app.control_, deadline, "our own certificate", app.certificates_->get(std::move(identity)));
+  co_return certificate;
+}
 
 async::Task<base::Result<>> App::run() {
   base::Result<> made = make_certificates();
@@ -133,6 +153,7 @@ void App::apply(model::MeshUpdate mesh, model::WaypointUpdate l7) {
   if (!l7.empty()) l7_ = l7_->with(std::move(l7));
   auto state = std::make_shared<MeshState>(MeshState{std::move(view), l7_});
   reporter_.set_settings(l7_->settings());
+  spans_->set_state(state);
   for (size_t i = 0; i < workers_.size(); ++i) {
     parts_.data[i].loop.post([worker = workers_[i].get(), state] { worker->set_state(state); });
   }
@@ -218,6 +239,7 @@ async::Task<void> App::drain() {
     });
   }
   co_await closed->wait();
+  co_await spans_->close(async::Deadline::in(control_, kSpansCloseMax));
   for (auto& server : servers_) server->drain();
   tasks_.cancel_all();
   co_await tasks_.idle().wait();
@@ -266,7 +288,8 @@ async::Task<conn::HttpResponse> App::ready(conn::HttpRequest request) {
 
 async::Task<conn::HttpResponse> App::stats(conn::HttpRequest request) {
   if (request.path != "/stats/prometheus" && request.path != "/metrics") co_return text(404, "");
-  conn::HttpResponse response = text(200, reporter_.render_metrics(control_.now()));
+  conn::HttpResponse response =
+      text(200, reporter_.render_metrics(control_.now()) + spans_->render_metrics());
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
   co_return response;
 }

@@ -19,6 +19,7 @@
 #include "net/async/scope.h"
 #include "net/conn/http_server.h"
 #include "waypoint/telemetry/reporter.h"
+#include "waypoint/telemetry/span_exporter.h"
 #include "waypoint/worker.h"
 
 namespace culvert::waypoint {
@@ -62,6 +63,9 @@ class App {
   base::Result<> start_pages();
   async::Task<base::Result<>> start_workers();
   async::Task<void> drain();
+  std::unique_ptr<SpanExporter> make_spans(base::Rng rng);
+  static async::Task<base::Result<wire::TlsIdentityRef>> own_certificate(App& app, model::Identity identity,
+                                                                         async::Deadline deadline);
   ca::CertRequest cert_request(async::Loop& loop);
   static async::Task<void> answer_cert(App& app, model::Identity identity, ca::CertAnswer answer,
                                        async::Loop& loop);
@@ -81,6 +85,7 @@ class App {
   model::WaypointViewRef l7_ = model::WaypointView::empty();
   std::unique_ptr<ca::CertFetcher> fetcher_;
   std::unique_ptr<ca::CertStore> certificates_;
+  std::unique_ptr<SpanExporter> spans_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<xds::XdsClient> xds_;
   async::Event synced_;

@@ -102,6 +102,12 @@ WaypointWorld::WaypointWorld(uint64_t seed)
   auto no_roots = []() -> Result<std::string> { return base::fail(base::Code::kNotFound, "no roots here"); };
   worker_ = std::make_unique<waypoint::Worker>(config_, loop, *own_network_, log_, shared_, telemetry,
                                                certificates, no_roots, base::Rng(seed));
+  spans_ = std::make_unique<waypoint::SpanExporter>(waypoint::SpanExporter::Parts{
+      loop, *own_network_, log_, shared_.clusters, shared_.self, "cluster.local",
+      waypoint::SpanSource::of(config_),
+      [this](model::Identity identity, async::Deadline) { return give(issue(identity)); }, no_roots,
+      base::Rng(seed + 1)});
+  telemetry.spans = spans_.get();
   Result<> listening = worker_->listen();
   REQUIRE(listening.has_value());
   set_rules({});
@@ -115,7 +121,19 @@ WaypointWorld::~WaypointWorld() {
   worker_->close([&] { closed = true; });
   loop.run_for(1s);
   CHECK(closed);
+  telemetry.spans = nullptr;
+  loop.run(spans_->close(async::Deadline::in(loop, 5s)));
+  CHECK(spans_->queued() == 0);
+  spans_.reset();
   worker_.reset();
+}
+
+Task<Result<wire::TlsIdentityRef>> WaypointWorld::give(wire::TlsIdentityRef identity) { co_return identity; }
+
+void WaypointWorld::add(std::optional<model::Service> service, std::optional<model::Workload> workload) {
+  if (service) more_services_.push_back(std::move(*service));
+  if (workload) more_workloads_.push_back(std::move(*workload));
+  publish();
 }
 
 wire::TlsIdentityRef WaypointWorld::issue(const model::Identity& identity) {
@@ -197,8 +215,12 @@ void WaypointWorld::publish() {
     workload.services = {{kApiService, {{80, 8080}}}};
     update.workloads.push_back(std::move(workload));
   }
-  worker_->set_state(
-      std::make_shared<waypoint::MeshState>(waypoint::MeshState{store_.apply(std::move(update)).view, l7_}));
+  update.services.insert(update.services.end(), more_services_.begin(), more_services_.end());
+  update.workloads.insert(update.workloads.end(), more_workloads_.begin(), more_workloads_.end());
+  auto state =
+      std::make_shared<waypoint::MeshState>(waypoint::MeshState{store_.apply(std::move(update)).view, l7_});
+  worker_->set_state(state);
+  spans_->set_state(state);
 }
 
 // --- servers ---

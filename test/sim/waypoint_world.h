@@ -16,6 +16,7 @@
 #include "net/wire/x509.h"
 #include "test/support/sim_loop.h"
 #include "test/support/sim_network.h"
+#include "waypoint/telemetry/span_exporter.h"
 #include "waypoint/worker.h"
 
 namespace culvert::test {
@@ -26,6 +27,7 @@ class RecordingTelemetry final : public waypoint::Telemetry {
   void finished(const waypoint::RequestRecord& record, const waypoint::TelemetryRules*,
                 const waypoint::MeshState&) override {
     records.push_back(record);
+    if (spans) spans->finished(record);
   }
   void tcp_opened(const waypoint::RequestRecord&, const waypoint::TelemetryRules*,
                   const waypoint::MeshState&) override {
@@ -40,6 +42,7 @@ class RecordingTelemetry final : public waypoint::Telemetry {
   std::deque<waypoint::RequestRecord> records;
   std::vector<std::string> refusals;
   int tcp_connections = 0, failed_handshakes = 0;
+  waypoint::SpanExporter* spans = nullptr;
 };
 
 struct HttpAnswer {
@@ -99,6 +102,11 @@ class WaypointWorld {
   void set_backend(model::Backend backend);
   void set_protocol(model::AppProtocol protocol);
 
+  // Something else of the mesh.
+  void add(std::optional<model::Service> service, std::optional<model::Workload> workload);
+  waypoint::SpanExporter& spans() { return *spans_; }
+  wire::TlsIdentityRef issue(const model::Identity& identity);
+
   // A request from the pod of that identity, through the waypoint.
   HttpAnswer& send(Request request, const std::string& account = "web");
   HttpAnswer get(const std::string& path, wire::Headers headers = {}, const std::string& account = "web");
@@ -110,7 +118,7 @@ class WaypointWorld {
   struct Client;
   Client& client(const std::string& account);
   void publish();
-  wire::TlsIdentityRef issue(const model::Identity& identity);
+  static async::Task<base::Result<wire::TlsIdentityRef>> give(wire::TlsIdentityRef identity);
   static async::Task<void> serve(WaypointWorld& world, HttpPod& pod);
   static async::Task<void> serve_connection(WaypointWorld& world, HttpPod& pod,
                                             std::unique_ptr<io::ByteStream> stream);
@@ -131,6 +139,9 @@ class WaypointWorld {
   std::unique_ptr<io::Network> own_network_;
   waypoint::Shared shared_;
   std::unique_ptr<waypoint::Worker> worker_;
+  std::unique_ptr<waypoint::SpanExporter> spans_;
+  std::vector<model::Service> more_services_;
+  std::vector<model::Workload> more_workloads_;
   std::list<HttpPod> pods_;
   std::map<std::string, std::unique_ptr<Client>> clients_;
   std::list<HttpAnswer> answers_;

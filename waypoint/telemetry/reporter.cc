@@ -8,6 +8,7 @@
 
 #include "mesh/observe/metrics.h"
 #include "waypoint/telemetry/attributes.h"
+#include "waypoint/telemetry/span_exporter.h"
 #include "waypoint/telemetry/traffic_labels.h"
 #include "waypoint/version.h"
 
@@ -105,6 +106,7 @@ void Reporter::finished(const RequestRecord& record, const TelemetryRules* rules
   }
   count(record, rules, state, observations, now);
   write_log(record, rules, state);
+  if (spans_) spans_->finished(record);
   if (!record.denied_by.empty()) tell_refusal(record);
 }
 

@@ -17,6 +17,8 @@
 
 namespace culvert::waypoint {
 
+class SpanExporter;
+
 class Reporter final : public Telemetry {
  public:
   // A whole line for the file of that path ("/dev/stdout" too); false if it was dropped. Any thread, does not
@@ -27,6 +29,8 @@ class Reporter final : public Telemetry {
 
   Reporter(base::Log& log, AccessLog access_log);
 
+  // Where spans go; before the first request.
+  void export_spans(SpanExporter& spans) { spans_ = &spans; }
   // What the mesh says about access logs. A format that cannot be read is an error in the log, and lines have
   // upstream's default form.
   void set_settings(const model::WaypointSettings& settings);
@@ -56,6 +60,7 @@ class Reporter final : public Telemetry {
   void bump(const char* name, std::string labels);
 
   base::Log& log_;
+  SpanExporter* spans_ = nullptr;  // null: they go nowhere
   AccessLog access_log_;
   TrafficMetrics traffic_;
   std::mutex mutex_;  // of what follows

@@ -5,7 +5,7 @@
 
 namespace culvert::waypoint {
 
-TelemetryRules::TelemetryRules(const model::Telemetry& source) : trace_(source.trace) {
+TelemetryRules::TelemetryRules(const model::Telemetry& source) {
   auto parse = [this](const std::string& text) -> std::optional<decide::Expression> {
     auto made = decide::Expression::parse(text);
     if (made) return std::move(*made);

@@ -30,7 +30,6 @@ class TelemetryRules {
   const MetricRule& metric(Metric metric) const { return metrics_[static_cast<size_t>(metric)]; }
   // Whether a line is written; `mesh` is the mesh's own word, which holds if no rule was given.
   bool logs(const decide::Attributes& attributes, bool mesh) const;
-  const std::optional<model::TraceRule>& trace() const { return trace_; }
   // Expressions that could not be read, in words.
   const std::vector<std::string>& problems() const { return problems_; }
 
@@ -42,7 +41,6 @@ class TelemetryRules {
   };
   std::array<MetricRule, kMetrics> metrics_;
   std::vector<LogRule> logs_;
-  std::optional<model::TraceRule> trace_;
   std::vector<std::string> problems_;
 };
 
