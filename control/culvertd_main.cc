@@ -8,6 +8,7 @@
 #include "mesh/kube/directory_source.h"
 #include "net/uv/dir_watch.h"
 #include "net/uv/signals.h"
+#include "net/uv/uv_machine.h"
 #include "net/uv/uv_network.h"
 
 using namespace culvert;
@@ -23,14 +24,15 @@ base::Result<> run(control::DaemonOptions options, base::Log& log) {
   uv::SignalWatch::block();
   uv::UvLoop loop;
   auto network = uv::UvNetwork::create(loop);
-  if (!network) return base::fail(std::move(network).error());
+  auto machine = uv::UvMachine::create(loop);
+  if (!network || !machine) return base::fail(network ? machine.error() : network.error());
   kube::DirectorySource source(loop, log, options.directory);
   // Watch first, then read: a change in between is seen twice rather than never.
   auto watch = uv::DirWatch::create(loop, options.directory, [&source] { source.changed(); });
   if (!watch) return base::fail(std::move(watch).error().wrap("--dir"));
   if (auto read = source.start(); !read) return base::fail(std::move(read).error().wrap("--dir"));
   auto plane = control::ControlPlane::make(loop, **network, log, source, std::move(options.state),
-                                           std::move(options.vips), std::move(options.plane));
+                                           std::move(options.vips), std::move(options.plane), machine->get());
   if (!plane) return base::fail(std::move(plane).error());
   uv::SignalWatch signals(loop, [&](int) { (*plane)->shut_down(); });
   base::Result<> outcome;
@@ -53,7 +55,6 @@ int main(int argc, char** argv) {
   };
   base::LineLog log(options->log, base::LogFormat::kPlain, clock, print);
   auto outcome = run(std::move(*options), log);
-  if (outcome) return 0;
-  std::fprintf(stderr, "culvertd: %s\n", outcome.error().message().c_str());
-  return 1;
+  if (!outcome) std::fprintf(stderr, "culvertd: %s\n", outcome.error().message().c_str());
+  return outcome ? 0 : 1;
 }

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/flags.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+#include "mesh/config/server_access.h"
 
 namespace culvert::control {
 
@@ -19,6 +26,18 @@ struct Texts {
   std::string vip_range = "240.241.0.0/16";
   std::string log = "info";
   std::vector<std::string> trusted = {"istio-system/ztunnel"};
+};
+
+struct WaypointTexts {
+  bool run = false;
+  std::string program;
+  std::string range = "240.242.0.0/24";
+  std::string netns;
+  std::string node;
+  std::string control;
+  std::string logs;
+  std::string drain = "10s";
+  std::vector<std::string> environment;
 };
 
 void declare(CLI::App& app, Texts& texts, PlaneOptions& plane) {
@@ -44,7 +63,91 @@ void declare(CLI::App& app, Texts& texts, PlaneOptions& plane) {
   app.set_version_flag("--version", "culvertd " CULVERT_VERSION);
 }
 
-Result<DaemonOptions> check(const Texts& texts, PlaneOptions plane) {
+void declare_waypoints(CLI::App& app, WaypointTexts& texts) {
+  auto flag = [&](const char* name, auto& into, const char* help) {
+    return app.add_option(name, into, help)->group("Waypoints as processes of this machine");
+  };
+  app.add_flag("--run-waypoints", texts.run, "Run a waypoint for every Gateway of class istio-waypoint")
+      ->group("Waypoints as processes of this machine");
+  flag("--waypoint-binary", texts.program, "The program; otherwise beside culvertd, then in PATH");
+  flag("--waypoint-addresses", texts.range,
+       "Each gets an address of this range, on loopback; routes to it are yours to make")
+      ->capture_default_str();
+  flag("--waypoint-netns", texts.netns, "Network namespace to run them in, a path or a name; otherwise ours");
+  flag("--waypoint-node", texts.node, "Name of the node they run on");
+  flag("--waypoint-control", texts.control,
+       "host:port of xDS and CA as they reach it; otherwise of --listen");
+  flag("--waypoint-logs", texts.logs, "Directory of their logs; otherwise logs in the state directory");
+  flag("--waypoint-drain", texts.drain, "How long connections may go on when one is stopped")
+      ->capture_default_str();
+  flag("--waypoint-env", texts.environment, "NAME=VALUE for their environment, again for more")->take_all();
+}
+
+// The program as a path: as given, beside us, or in PATH.
+Result<std::string> find_waypoint(const std::string& given) {
+  namespace fs = std::filesystem;
+  auto runs = [](const fs::path& path) {
+    std::error_code ignored;
+    return fs::is_regular_file(path, ignored) && ::access(path.c_str(), X_OK) == 0;
+  };
+  if (!given.empty()) {
+    if (runs(given)) return fs::absolute(given).string();
+    return fail(base::Code::kNotFound, "--waypoint-binary " + given + " is no program");
+  }
+  std::error_code ignored;
+  std::vector<fs::path> places = {fs::read_symlink("/proc/self/exe", ignored).parent_path()};
+  const char* path = std::getenv("PATH");
+  std::stringstream list(path ? path : "");
+  for (std::string one; std::getline(list, one, ':');) {
+    if (!one.empty()) places.emplace_back(one);
+  }
+  for (const fs::path& place : places) {
+    if (runs(place / "waypoint")) return (place / "waypoint").string();
+  }
+  return fail(base::Code::kNotFound,
+              "the program waypoint is neither beside culvertd nor in PATH; --waypoint-binary says where");
+}
+
+// How waypoints reach us: as given, else where we listen, if that is an address they have too.
+Result<std::string> control_address(const WaypointTexts& texts, const base::SocketAddr& listen) {
+  if (!texts.control.empty()) return "https://" + texts.control;
+  if (!listen.ip.is_unspecified() && !(listen.ip.is_loopback() && !texts.netns.empty()))
+    return "https://" + listen.to_string();
+  if (texts.netns.empty()) return "https://127.0.0.1:" + std::to_string(listen.port);
+  return fail(
+      base::Code::kInvalid,
+      "with --waypoint-netns, --waypoint-control must say how the waypoints reach this control plane");
+}
+
+Result<> check_waypoints(const WaypointTexts& texts, const StateDir& state, PlaneOptions& plane) {
+  if (!texts.run) return {};
+  Result<std::string> program = find_waypoint(texts.program);
+  if (!program) return fail(std::move(program).error());
+  Result<base::Cidr> range = base::Cidr::parse(texts.range);
+  if (!range) return fail(std::move(range).error().wrap("--waypoint-addresses"));
+  Result<std::string> control = control_address(texts, plane.listen);
+  if (!control) return fail(std::move(control).error());
+  Result<config::HostAndPort> host = config::parse_https_url(*control, "--waypoint-control");
+  if (!host) return fail(std::move(host).error());
+  Result<base::Duration> drain = base::parse_duration(texts.drain);
+  if (!drain) return fail(base::Error(drain.error()).wrap("--waypoint-drain"));
+  for (const std::string& one : texts.environment) {
+    if (one.find('=') == std::string::npos || one.front() == '=')
+      return fail(base::Code::kInvalid, "--waypoint-env \"" + one + "\" is not NAME=VALUE");
+  }
+  std::string logs = texts.logs;
+  if (logs.empty()) {
+    Result<StateDir> made = StateDir::open(state.path("logs"));
+    if (!made) return fail(std::move(made).error());
+    logs = state.path("logs");
+  }
+  plane.server_names.push_back(host->host);
+  plane.waypoints = WaypointOptions{std::move(*program), *range,          texts.netns,       texts.node,
+                                    std::move(*control), std::move(logs), texts.environment, *drain};
+  return {};
+}
+
+Result<DaemonOptions> check(const Texts& texts, const WaypointTexts& waypoints, PlaneOptions plane) {
   Result<base::SocketAddr> listen = base::SocketAddr::parse(texts.listen);
   if (!listen) return fail(std::move(listen).error().wrap("--listen"));
   Result<base::SocketAddr> http = base::SocketAddr::parse(texts.http);
@@ -61,6 +164,7 @@ Result<DaemonOptions> check(const Texts& texts, PlaneOptions plane) {
   plane.http = *http;
   plane.trusted_node_accounts = {texts.trusted.begin(), texts.trusted.end()};
   plane.version = CULVERT_VERSION;
+  if (Result<> run = check_waypoints(waypoints, *state, plane); !run) return fail(std::move(run).error());
   return DaemonOptions{texts.directory, std::move(*state), std::move(*vips), std::move(*log),
                        std::move(plane)};
 }
@@ -70,15 +174,17 @@ Result<DaemonOptions> check(const Texts& texts, PlaneOptions plane) {
 std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& status) {
   CLI::App app("The control plane of the Culvert service mesh", "culvertd");
   Texts texts;
+  WaypointTexts waypoints;
   PlaneOptions plane;
   declare(app, texts, plane);
+  declare_waypoints(app, waypoints);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     status = app.exit(error) == 0 ? 0 : 2;
     return std::nullopt;
   }
-  Result<DaemonOptions> options = check(texts, std::move(plane));
+  Result<DaemonOptions> options = check(texts, waypoints, std::move(plane));
   if (options) return std::move(*options);
   std::fprintf(stderr, "culvertd: %s\n", options.error().message().c_str());
   status = 2;

@@ -32,7 +32,8 @@ conn::GrpcServer::Options grpc_options() {
 
 Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::Network& network,
                                                          base::Log& log, kube::ResourceSource& source,
-                                                         StateDir state, VipPool vips, PlaneOptions options) {
+                                                         StateDir state, VipPool vips, PlaneOptions options,
+                                                         io::Machine* machine) {
   Result<CertAuthority> authority =
       options.ca_directory.empty()
           ? CertAuthority::self_signed(state, options.compile.trust_domain, loop.wall_now())
@@ -43,9 +44,25 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::
   if (Result<std::optional<std::string>> kept = state.read("vips.json"); kept && kept->has_value()) {
     if (Result<> loaded = vips.load_json(**kept); !loaded) return fail(std::move(loaded).error());
   }
-  return std::unique_ptr<ControlPlane>(new ControlPlane(loop, network, log, source, std::move(state),
-                                                        std::move(vips), std::move(*authority),
-                                                        std::move(*key), std::move(options)));
+  TokenKey signs = *key;
+  std::unique_ptr<ControlPlane> plane(new ControlPlane(loop, network, log, source, std::move(state),
+                                                       std::move(vips), std::move(*authority),
+                                                       std::move(*key), std::move(options)));
+  if (machine && plane->options_.waypoints) {
+    if (Result<> made = plane->make_waypoints(*machine, signs); !made) return fail(std::move(made).error());
+  }
+  return plane;
+}
+
+Result<> ControlPlane::make_waypoints(io::Machine& machine, const TokenKey& key) {
+  WaypointOptions options = *options_.waypoints;
+  options.token_audience = options_.token_audience;
+  auto made = WaypointController::make({loop_, machine, network_, log_, state_, key}, std::move(options),
+                                       options_.compile, authority_.roots_pem(), [this] { recompile(); });
+  if (!made) return fail(std::move(made).error().wrap("run waypoints"));
+  waypoints_ = std::move(*made);
+  pages_.show(*waypoints_);
+  return {};
 }
 
 ControlPlane::ControlPlane(async::Loop& loop, io::Network& network, base::Log& log,
@@ -93,7 +110,11 @@ bool ControlPlane::pod_on_node(const std::string& ns, const std::string& service
 }
 
 void ControlPlane::recompile() {
-  Compiled compiled = compile(*source_.objects(), options_.compile, &ads_.snapshot()->compiled);
+  kube::ObjectsRef objects = waypoints_ ? waypoints_->apply(source_.objects()) : source_.objects();
+  Compiled compiled = compile(*objects, options_.compile, &ads_.snapshot()->compiled);
+  if (waypoints_) {
+    for (Finding& finding : waypoints_->findings()) compiled.findings.push_back(std::move(finding));
+  }
   if (vips_.take_dirty()) {
     if (Result<> kept = state_.write("vips.json", vips_.to_json(), 0600); !kept) {
       log_.error("source", "the VIPs cannot be kept; after a restart they may differ",
@@ -184,6 +205,7 @@ async::Task<Result<>> ControlPlane::run() {
             {Field::bare("xds", options_.listen.to_string()), Field::bare("http", options_.http.to_string()),
              Field::number("workloads", ads_.snapshot()->compiled.workloads.size())});
   co_await stopping_.wait();
+  if (waypoints_) co_await waypoints_->stop();
   // Proxies keep what they know; an end they notice at once is all they need.
   tasks_.cancel_all();
   co_await tasks_.idle().wait();

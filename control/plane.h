@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "control/deploy/controller.h"
 #include "control/serve/ads_server.h"
 #include "control/serve/ca_service.h"
 #include "control/serve/state_dir.h"
@@ -31,6 +32,7 @@ struct PlaneOptions {
   std::string token_audience = "istio-ca";
   CompileOptions compile;
   std::string version;
+  std::optional<WaypointOptions> waypoints;  // none: their Gateways are somebody else's to run
 };
 
 class ControlPlane {
@@ -38,10 +40,12 @@ class ControlPlane {
   static constexpr base::Duration kServerLifetime = std::chrono::hours(24 * 30);
   static constexpr base::Duration kHandshakeTimeout = std::chrono::seconds(10);
 
-  // An error: the state directory, the CA or the VIPs are unusable.
+  // An error: the state directory, the CA or the VIPs are unusable. `machine`: where waypoints run; needed
+  // for nothing else.
   static base::Result<std::unique_ptr<ControlPlane>> make(async::Loop& loop, io::Network& network,
                                                           base::Log& log, kube::ResourceSource& source,
-                                                          StateDir state, VipPool vips, PlaneOptions options);
+                                                          StateDir state, VipPool vips, PlaneOptions options,
+                                                          io::Machine* machine = nullptr);
   // Listens, then serves until shut_down. An error: a port cannot be had.
   async::Task<base::Result<>> run();
   void shut_down() { stopping_.set(); }
@@ -49,6 +53,7 @@ class ControlPlane {
  private:
   ControlPlane(async::Loop& loop, io::Network& network, base::Log& log, kube::ResourceSource& source,
                StateDir state, VipPool vips, CertAuthority authority, TokenKey key, PlaneOptions options);
+  base::Result<> make_waypoints(io::Machine& machine, const TokenKey& key);
   void recompile();
   base::Result<> renew_server_certificate();
   bool pod_on_node(const std::string& ns, const std::string& service_account, const std::string& node);
@@ -70,6 +75,7 @@ class ControlPlane {
   conn::GrpcServer grpc_;
   wire::TlsIdentityRef server_identity_;
   async::CallTimer renew_timer_;
+  std::unique_ptr<WaypointController> waypoints_;  // null: none are run
   std::unique_ptr<io::Listener> listener_;
   std::unique_ptr<conn::HttpServer> http_;
   async::Event stopping_;

@@ -56,6 +56,9 @@ struct Compiled {
   std::vector<Finding> findings;  // in a stable order
 };
 
+// istio-waypoint, culvert-waypoint, or a GatewayClass of the mesh controller.
+bool is_waypoint_class(const kube::Objects& objects, const std::string& class_name);
+
 // `previous` is the result in force: a policy with values that cannot be read keeps its form there.
 Compiled compile(const kube::Objects& objects, const CompileOptions& options,
                  const Compiled* previous = nullptr);

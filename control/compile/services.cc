@@ -74,7 +74,7 @@ void add_waypoint(Context& context, const kube::Meta& meta, std::string_view kin
   WaypointBinding binding = bind_waypoint(context, meta, kind, false);
   out.waypoint = std::move(binding.primary);
   out.weighted_waypoints = std::move(binding.weighted);
-  if (!out.has_waypoint()) return;
+  if (binding.names.empty()) return;
   context.out.waypoints_of[out.key().to_string()] = std::move(binding.names);
   constexpr const char* kIngress = "istio.io/ingress-use-waypoint";
   const std::string* own = label(meta.labels, kIngress);

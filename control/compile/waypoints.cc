@@ -18,13 +18,6 @@ constexpr const char* kCanaryWeight = "istio.io/use-waypoint-canary-weight";
 constexpr const char* kGatewayName = "gateway.networking.k8s.io/gateway-name";
 constexpr const char* kManaged = "gateway.istio.io/managed";
 
-bool is_waypoint_class(const Context& context, const std::string& name) {
-  if (name == "istio-waypoint" || name == "culvert-waypoint") return true;
-  auto found = context.objects.gateway_classes.find(name);
-  return found != context.objects.gateway_classes.end() &&
-         found->second->controller == "istio.io/mesh-controller";
-}
-
 std::optional<model::AppTunnel> parse_binding(const std::string& text) {
   std::string_view rest(text);
   size_t slash = rest.find('/');
@@ -85,7 +78,6 @@ std::string refusal(const Context& context, const std::string& key, const kube::
   auto found = context.waypoints.find(key);
   if (found == context.waypoints.end()) return "WaypointIsNotReady: there is no waypoint Gateway " + key;
   const Waypoint& waypoint = found->second;
-  if (!waypoint.address) return "WaypointIsNotReady: Gateway " + key + " has no address yet";
   if (!admits(context, waypoint, meta.ns)) {
     return fmt::format(
         "AttachmentDenied: Gateway {} does not allow namespace {}; set allowedRoutes.namespaces.from", key,
@@ -98,6 +90,12 @@ std::string refusal(const Context& context, const std::string& key, const kube::
         waypoint.traffic);
   }
   return {};
+}
+
+// Of one that is not refused.
+std::string not_ready(const Context& context, const std::string& key) {
+  if (context.waypoints.at(key).address) return {};
+  return "WaypointIsNotReady: Gateway " + key + " has no address yet";
 }
 
 std::string waypoint_key(const kube::Labels& labels, const char* name, const char* ns,
@@ -123,6 +121,7 @@ void add_canary(Context& context, const kube::Meta& meta, std::string_view kind,
   }
   std::string problem = key == primary ? "CanarySameAsPrimary: the canary is the primary waypoint itself"
                                        : refusal(context, key, meta, workload);
+  if (problem.empty()) problem = not_ready(context, key);
   if (!problem.empty()) {
     context.find("IST0171", Severity::kWarning, meta, kind, "canary waypoint: " + problem);
     return;
@@ -133,9 +132,15 @@ void add_canary(Context& context, const kube::Meta& meta, std::string_view kind,
 
 }  // namespace
 
+bool is_waypoint_class(const kube::Objects& objects, const std::string& class_name) {
+  if (class_name == "istio-waypoint" || class_name == "culvert-waypoint") return true;
+  auto found = objects.gateway_classes.find(class_name);
+  return found != objects.gateway_classes.end() && found->second->controller == "istio.io/mesh-controller";
+}
+
 void compile_waypoints(Context& context) {
   for (const auto& [key, gateway] : context.objects.gateways) {
-    if (!is_waypoint_class(context, gateway->class_name)) continue;
+    if (!is_waypoint_class(context.objects, gateway->class_name)) continue;
     Waypoint waypoint{
         gateway->meta.ns, gateway->meta.name, address_of(context, *gateway), "service", {}, "Same", {}};
     auto gateway_class = context.objects.gateway_classes.find(gateway->class_name);
@@ -187,12 +192,17 @@ WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::str
   if (!wanted || *wanted == "none") return {};
   std::string key = waypoint_key(*labels, kUse, kUseNamespace, meta.ns);
   std::string problem = refusal(context, key, meta, workload);
+  bool fits = problem.empty();
+  if (fits) problem = not_ready(context, key);
   if (!problem.empty()) {
     // A workload that merely inherited a service waypoint has asked for nothing.
     if (inherited && workload && problem.starts_with("UnsupportedTrafficType")) return {};
     context.find("MSH003", Severity::kError, meta, kind,
                  problem + ". Until it is ready, traffic goes direct and L7 policy is not applied");
-    return {};
+    // One that only lacks its address is told already, so that it knows the service before any client does.
+    WaypointBinding starting;
+    if (fits) starting.names = {key};
+    return starting;
   }
   WaypointBinding binding;
   binding.primary = *context.waypoints.at(key).address;

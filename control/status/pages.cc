@@ -165,6 +165,11 @@ conn::HttpResponse Pages::metrics() const {
           ca.unauthenticated + ca.impersonation_refused);
   counter("citadel_server_csr_parsing_err_count", "Unusable certificate requests.", ca.csr_invalid);
   counter("citadel_server_csr_sign_err_count", "Signing failures.", ca.sign_errors);
+  if (waypoints_) {
+    gauge("culvert_waypoint_processes", "Waypoints that run on this machine.", waypoints_->running());
+    counter("culvert_waypoint_restarts_total", "Waypoints started again after they had ended.",
+            waypoints_->restarts());
+  }
   out += "# HELP pilot_info Version.\n# TYPE pilot_info gauge\n";
   out += fmt::format("pilot_info{{version=\"{}\"}} 1\n", version_);
   return {200, std::move(out), "text/plain; version=0.0.4; charset=utf-8", {}};
@@ -182,9 +187,13 @@ async::Task<conn::HttpResponse> Pages::serve(conn::HttpRequest request) {
   if (request.path == "/debug/ambientz") co_return as_json(ambient());
   if (request.path == "/debug/syncz") co_return as_json(syncz());
   if (request.path == "/debug/config_errors") co_return as_json(problems());
+  if (request.path == "/debug/waypoints") {
+    co_return as_json(describe_waypoints(*source_.objects(), waypoints_));
+  }
   if (request.path == "/" || request.path == "/debug") {
-    co_return conn::HttpResponse{
-        200, "/ready\n/metrics\n/version\n/debug/ambientz\n/debug/syncz\n/debug/config_errors\n"};
+    co_return conn::HttpResponse{200,
+                                 "/ready\n/metrics\n/version\n/debug/ambientz\n/debug/syncz\n"
+                                 "/debug/config_errors\n/debug/waypoints\n"};
   }
   co_return conn::HttpResponse{404, "no such page\n"};
 }

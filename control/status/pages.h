@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "control/deploy/controller.h"
 #include "control/serve/ads_server.h"
 #include "control/serve/ca_service.h"
 #include "mesh/kube/resource_source.h"
@@ -18,6 +19,8 @@ class Pages {
  public:
   Pages(const AdsServer& ads, const CaService& ca, const kube::ResourceSource& source, std::string version)
       : ads_(ads), ca_(ca), source_(source), version_(std::move(version)) {}
+  // The waypoints that run here; they live as long as this is asked.
+  void show(const WaypointController& waypoints) { waypoints_ = &waypoints; }
   async::Task<conn::HttpResponse> serve(conn::HttpRequest request);
 
  private:
@@ -30,6 +33,7 @@ class Pages {
   const CaService& ca_;
   const kube::ResourceSource& source_;
   std::string version_;
+  const WaypointController* waypoints_ = nullptr;
 };
 
 }  // namespace culvert::control

@@ -144,6 +144,17 @@ PodBinding decode_pod_binding(const Cursor& root, Meta meta) {
   return binding;
 }
 
+namespace {
+
+std::vector<Gateway::Address> decode_gateway_addresses(const Cursor& at) {
+  std::vector<Gateway::Address> out;
+  for (const Cursor& item : at.items())
+    out.push_back({item.at("type").text("IPAddress"), item.at("value").text()});
+  return out;
+}
+
+}  // namespace
+
 Gateway decode_gateway(const Cursor& root, Meta meta) {
   Gateway gateway;
   gateway.meta = std::move(meta);
@@ -160,9 +171,15 @@ Gateway decode_gateway(const Cursor& root, Meta meta) {
     listener.selector = decode_selector(namespaces.at("selector"));
     gateway.listeners.push_back(std::move(listener));
   }
-  for (const Cursor& item : root.at("status").at("addresses").items()) {
-    gateway.status_addresses.push_back({item.at("type").text("IPAddress"), item.at("value").text()});
-  }
+  gateway.addresses = decode_gateway_addresses(spec.at("addresses"));
+  Cursor infrastructure = spec.at("infrastructure");
+  if (Cursor labels = infrastructure.at("labels"); !labels.absent())
+    gateway.infrastructure_labels = labels.labels();
+  if (Cursor annotations = infrastructure.at("annotations"); !annotations.absent())
+    gateway.infrastructure_annotations = annotations.labels();
+  if (Cursor parameters = infrastructure.at("parametersRef"); !parameters.absent())
+    gateway.parameters = parameters.at("kind").text() + " " + parameters.at("name").text();
+  gateway.status_addresses = decode_gateway_addresses(root.at("status").at("addresses"));
   return gateway;
 }
 

@@ -142,6 +142,11 @@ struct Gateway {
   Meta meta;
   std::string class_name;
   std::vector<Listener> listeners;
+  std::vector<Address> addresses;  // asked for
+  // infrastructure: of the objects that are made for it; not said: those of the Gateway.
+  std::optional<Labels> infrastructure_labels;
+  std::optional<Labels> infrastructure_annotations;
+  std::string parameters;  // parametersRef as "Kind name"; empty: none
   std::vector<Address> status_addresses;
 };
 

@@ -236,6 +236,10 @@ spec:
               - {key: h, operator: Exists}
               - {key: i, operator: DoesNotExist}
     - {name: plain, port: 80, protocol: HTTP}
+  addresses: [{value: 10.0.0.9}]
+  infrastructure:
+    labels: {tier: l7}
+    parametersRef: {group: "", kind: ConfigMap, name: sizes}
 status:
   addresses: [{value: 10.0.0.1}, {type: Hostname, value: h.example}]
 )");
@@ -253,6 +257,12 @@ status:
   CHECK_FALSE(mesh.selector.matches({{"a", "b"}, {"c", "e"}, {"h", ""}, {"i", ""}}));
   CHECK(gateway.listeners[1].from == "Same");
   CHECK_FALSE(gateway.listeners[1].has_allowed_routes);
+  REQUIRE(gateway.addresses.size() == 1);
+  CHECK(gateway.addresses[0].type == "IPAddress");
+  CHECK(gateway.addresses[0].value == "10.0.0.9");
+  CHECK(gateway.infrastructure_labels == Labels{{"tier", "l7"}});
+  CHECK_FALSE(gateway.infrastructure_annotations);
+  CHECK(gateway.parameters == "ConfigMap sizes");
   CHECK(gateway.status_addresses[0].type == "IPAddress");
   CHECK(gateway.status_addresses[1].type == "Hostname");
   CHECK(LabelSelector{}.matches({}));
