@@ -133,7 +133,7 @@ void Reporter::write_log(const RequestRecord& record, const TelemetryRules* rule
   if (!wanted) return;
   bool written =
       access_log_(settings->file.empty() ? "/dev/stdout" : settings->file, settings->compiled.line(record));
-  if (!written) bump("access_log_lines_dropped", "");
+  if (!written) bump("mesh_waypoint_access_log_lines_dropped_total", "");
 }
 
 void Reporter::tell_refusal(const RequestRecord& record) {
@@ -141,7 +141,7 @@ void Reporter::tell_refusal(const RequestRecord& record) {
   uint64_t untold = 0;
   {
     std::lock_guard lock(mutex_);
-    ++counters_[{"denied", fmt::format("code=\"{}\"", record.status)}];
+    ++counters_[{"mesh_waypoint_denied_total", fmt::format("code=\"{}\"", record.status)}];
     if (now - refusals_since_ >= std::chrono::seconds(1)) {
       refusals_since_ = now;
       refusals_told_ = 0;
@@ -177,22 +177,26 @@ void Reporter::bump(const char* name, std::string labels) {
 }
 
 void Reporter::rate_limited(const decide::RateLimitNote& note, bool admitted) {
+  // What another rule's refusal gave back was not used.
+  if (note.state.admitted && !admitted && !note.shadow()) return;
   std::string labels;
   observe::append_label(labels, "policy", note.policy->ns + "/" + note.policy->name);
-  observe::append_label(labels, "result",
-                        note.state.admitted ? (admitted ? "allowed" : "refunded")
-                        : note.shadow()     ? "shadow"
-                                            : "limited");
-  bump("rate_limit", std::move(labels));
+  observe::append_label(labels, "rule", note.rule->name);
+  observe::append_label(labels, "scope", "local");
+  observe::append_label(labels, "decision",
+                        note.state.admitted ? "admit"
+                        : note.shadow()     ? "shadow_reject"
+                                            : "reject");
+  bump("mesh_ratelimit_requests_total", std::move(labels));
 }
 
 void Reporter::connect_refused(std::string_view code) {
   std::string labels;
   observe::append_label(labels, "reason", code);
-  bump("connects_refused", std::move(labels));
+  bump("mesh_waypoint_connects_refused_total", std::move(labels));
 }
 
-void Reporter::handshake_failed() { bump("tls_handshakes_failed", ""); }
+void Reporter::handshake_failed() { bump("mesh_waypoint_tls_handshakes_failed_total", ""); }
 
 std::string Reporter::render_metrics(base::TimePoint now) {
   std::string out = traffic_.render(now);
@@ -206,12 +210,12 @@ std::string Reporter::render_metrics(base::TimePoint now) {
   std::string_view last;
   for (const auto& [key, value] : counters_) {
     const auto& [name, labels] = key;
-    if (name != last) fmt::format_to(to, "# TYPE mesh_waypoint_{}_total counter\n", name);
+    if (name != last) fmt::format_to(to, "# TYPE {} counter\n", name);
     last = name;
     if (labels.empty()) {
-      fmt::format_to(to, "mesh_waypoint_{}_total {}\n", name, value);
+      fmt::format_to(to, "{} {}\n", name, value);
     } else {
-      fmt::format_to(to, "mesh_waypoint_{}_total{{{}}} {}\n", name, labels, value);
+      fmt::format_to(to, "{}{{{}}} {}\n", name, labels, value);
     }
   }
   return out;

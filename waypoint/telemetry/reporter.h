@@ -56,7 +56,6 @@ class Reporter final : public Telemetry {
              std::span<const Observation> observations, base::TimePoint now);
   void write_log(const RequestRecord& record, const TelemetryRules* rules, const MeshState& state);
   void tell_refusal(const RequestRecord& record);
-  // mesh_waypoint_<name>_total{<labels>}
   void bump(const char* name, std::string labels);
 
   base::Log& log_;

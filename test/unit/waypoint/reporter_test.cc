@@ -314,3 +314,26 @@ TEST_CASE("a refusal is told in words, ten a second", "[waypoint-5.2]") {
   CHECK(world.log.said.size() == Reporter::kRefusalsToldMax + 1);
   CHECK_THAT(world.metrics(), Contains("mesh_waypoint_denied_total{code=\"403\"} 16\n"));
 }
+
+TEST_CASE("rate limits are counted by rule and decision", "[waypoint-4.3]") {
+  World world;
+  model::RateLimitPolicy policy;
+  policy.ns = "shop";
+  policy.name = "slow";
+  model::RateLimitRule rule;
+  rule.name = "per-client";
+  decide::RateLimitNote note{&policy, &rule, {}};
+  world.reporter.rate_limited(note, true);
+  world.reporter.rate_limited(note, false);  // given back
+  note.state.admitted = false;
+  world.reporter.rate_limited(note, false);
+  policy.shadow = true;
+  world.reporter.rate_limited(note, true);
+  std::string text = world.metrics();
+  for (const char* decision : {"admit", "reject", "shadow_reject"}) {
+    CHECK_THAT(text,
+               Contains(fmt::format("mesh_ratelimit_requests_total{{policy=\"shop/slow\",rule=\"per-client\","
+                                    "scope=\"local\",decision=\"{}\"}} 1\n",
+                                    decision)));
+  }
+}
