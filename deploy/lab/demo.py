@@ -6,7 +6,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lab import checks_failure, checks_policy, checks_traffic   # noqa: E402
+from lab import checks_failure, checks_l7, checks_l7_watch, checks_policy, checks_traffic   # noqa: E402
 from lab.lab import Lab   # noqa: E402
 from lab.programs import Ended   # noqa: E402
 from lab.report import Report   # noqa: E402
@@ -24,7 +24,12 @@ SECTIONS = {
     5: (checks_policy.authorization,),
     6: (checks_failure.crashes,),
     7: (checks_failure.rotation_and_reuse,),
-    8: (checks_failure.counters, checks_failure.aftermath),
+    8: (checks_failure.counters,),
+    9: (checks_l7.waypoint,),
+    10: (checks_l7.routing,),
+    11: (checks_l7.resilience,),
+    12: (checks_l7_watch.metrics, checks_l7_watch.access_log),
+    13: (checks_failure.aftermath,),
 }
 
 
@@ -34,7 +39,7 @@ class Demo:
     def __init__(self, lab, report, quick):
         self.lab, self.report, self.quick = lab, report, quick
         self.scene = Scene(lab)
-        self.tester = self.idle = None
+        self.tester = self.idle = self.l7 = None
         self.idle_began = 0.0
 
 

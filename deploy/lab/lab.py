@@ -9,6 +9,7 @@ the next start can remove what a killed run left behind.
   outside host        203.0.113.10, 2001:db8:cafe::10: not part of the mesh
   pods of node N      10.244.N.0/24, fd00:10:244:N::/64 (bridge and host-local)
   services            10.96.0.0/16, fd00:10:96::/112
+  waypoints           10.99.2.0/24, on node2
 """
 import fcntl
 import json
@@ -33,6 +34,7 @@ PYTHON = "/usr/bin/python3"
 CONTROL_IP = "10.10.0.100"
 OUTSIDE_IP, OUTSIDE_IP6 = "203.0.113.10", "2001:db8:cafe::10"
 SERVICE_CIDRS = ("10.96.0.0/16", "fd00:10:96::/112")
+WAYPOINT_CIDR = "10.99.2.0/24"
 PROBE_IP = "169.254.7.127"
 
 _SYSCTLS = {
@@ -428,7 +430,7 @@ class Lab:
 
     def binary(self, name):
         places = {"ztunnel": "ztunnel/ztunnel", "istio-cni": "cni/istio-cni", "install-cni": "cni/install-cni",
-                  "culvertd": "control/culvertd", "culvert": "control/culvert"}
+                  "culvertd": "control/culvertd", "culvert": "control/culvert", "waypoint": "waypoint/waypoint"}
         path = os.path.join(self.build_dir, places[name])
         if not os.path.exists(path):
             raise LabError(f"{path} does not exist: build first (deploy/setup)")
@@ -463,6 +465,9 @@ class Lab:
                      f"-6 route add {other.pod_cidr6} via {other.ip6} dev {link}")
         for index, (host, addresses) in enumerate(hosts.items()):
             self._join_host(index, host, addresses)
+        # culvertd runs the waypoints on node2.
+        self._ip(one, f"route add {WAYPOINT_CIDR} via {two.ip}")
+        self._ip(self.prefix + "control", f"route add {WAYPOINT_CIDR} via 10.20.02.1")
         for node in self.nodes:
             self._prepare_node(node)
 
@@ -687,7 +692,10 @@ http {{
     def start_control(self, extra=()):
         self.culvertd = Program(self, "culvertd", [
             self.binary("culvertd"), "--dir", self.manifests, "--state", self.state, "--listen", "[::]:15012",
-            "--http", "0.0.0.0:8080", "--san", CONTROL_IP, *extra], netns=self.prefix + "control")
+            "--http", "0.0.0.0:8080", "--san", CONTROL_IP, "--run-waypoints", "--waypoint-binary",
+            self.binary("waypoint"), "--waypoint-addresses", WAYPOINT_CIDR, "--waypoint-netns",
+            self.prefix + "node2", "--waypoint-node", "node2", "--waypoint-control", f"{CONTROL_IP}:15012",
+            "--waypoint-logs", os.path.join(self.run_dir, "logs"), "--waypoint-drain", "5s", *extra], netns=self.prefix + "control")
         self.programs.append(self.culvertd)
         self.culvertd.wait_for("ready", lambda: self.control_get("/ready")[0] == 200, 20)
         return self.culvertd
