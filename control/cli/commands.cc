@@ -10,6 +10,7 @@
 #include "control/cli/status_command.h"
 #include "control/cli/token_command.h"
 #include "control/cli/version.h"
+#include "control/cli/waypoint_command.h"
 
 namespace culvert::control {
 
@@ -174,6 +175,74 @@ void add_lint(CLI::App& app, const CommandTools& tools, int& status) {
   });
 }
 
+void add_waypoint_generate(CLI::App& group, const CommandTools& tools, int& status) {
+  auto request = std::make_shared<GatewayRequest>();
+  CLI::App* sub = group.add_subcommand("generate", "Print the Gateway that asks for a waypoint");
+  sub->add_option("--name", request->name, "Name of the waypoint")->capture_default_str();
+  sub->add_option("--namespace,-n", request->ns, "Its namespace")->capture_default_str();
+  sub->add_option("--for", request->traffic, "Traffic it serves: service, workload, all or none");
+  sub->add_option("--revision,-r", request->revision, "Revision to label it with");
+  sub->callback([request, &tools, &status] { status = print(tools, waypoint_gateway(*request)); });
+}
+
+void add_waypoint_deployment(CLI::App& group, const CommandTools& tools, int& status) {
+  auto paths = std::make_shared<std::vector<std::string>>();
+  auto options = std::make_shared<KubernetesOptions>();
+  CLI::App* sub =
+      group.add_subcommand("deployment", "Print ServiceAccount, Deployment and Service of waypoint Gateways");
+  sub->add_option("paths", *paths, "Manifests with the Gateways")->required();
+  sub->add_option("--image", options->image, "Image of the waypoint")->required();
+  sub->add_option("--xds-address", options->control, "Where xDS and CA are")->capture_default_str();
+  sub->add_option("--trust-domain", options->trust_domain, "Trust domain of the mesh")->capture_default_str();
+  sub->add_option("--cluster-domain", options->cluster_domain, "DNS domain of the cluster")
+      ->capture_default_str();
+  sub->add_option("--cluster-id", options->cluster_id, "Name of the cluster")->capture_default_str();
+  sub->add_option("--revision,-r", options->revision, "Revision of the pods")->capture_default_str();
+  sub->callback([paths, options, &tools, &status] {
+    auto objects = waypoint_objects(*paths, *options);
+    if (!objects) {
+      status = report(tools, objects.error());
+      return;
+    }
+    tools.out << objects->yaml;
+    for (const Finding& finding : objects->refused) {
+      tools.err << "culvert: " << finding.origin.to_string() << ": " << finding.object << ": "
+                << finding.message << "\n";
+    }
+    status = objects->refused.empty() ? 0 : 1;
+  });
+}
+
+void add_waypoint_view(CLI::App& group, const CommandTools& tools, int& status, WaypointView view) {
+  auto ns = std::make_shared<std::string>();
+  auto all = std::make_shared<bool>(false);
+  auto output = std::make_shared<std::string>("table");
+  auto address = std::make_shared<std::string>(kControlDefault);
+  CLI::App* sub = view == WaypointView::kList
+                      ? group.add_subcommand("list", "The waypoints that culvertd knows")
+                      : group.add_subcommand("status", "How far they are, and what keeps them");
+  CLI::Option* of_one = sub->add_option("--namespace,-n", *ns, "Only of this namespace");
+  sub->add_flag("--all-namespaces,-A", *all, "Of all namespaces, as without --namespace")->excludes(of_one);
+  sub->add_option("--output,-o", *output, "table or json")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  sub->add_option("--control", *address, "host:port of culvertd's pages")->capture_default_str();
+  sub->callback([view, ns, all, output, address, &tools, &status] {
+    auto page = tools.fetch(*address, "/debug/waypoints");
+    status = page ? print(tools, render_waypoints(view, *page, *ns, *parse_output_format(*output)))
+                  : report_fetch(tools, page.error(), kControlHint);
+  });
+}
+
+void add_waypoint(CLI::App& app, const CommandTools& tools, int& status) {
+  CLI::App* group = app.add_subcommand("waypoint", "Waypoints: their manifests, and those that run");
+  group->require_subcommand(1);
+  add_waypoint_generate(*group, tools, status);
+  add_waypoint_deployment(*group, tools, status);
+  add_waypoint_view(*group, tools, status, WaypointView::kList);
+  add_waypoint_view(*group, tools, status, WaypointView::kStatus);
+}
+
 void add_completion(CLI::App& app, const CommandTools& tools) {
   auto shell = std::make_shared<std::string>();
   CLI::App* sub = app.add_subcommand("completion", "Print a completion script for a shell");
@@ -196,6 +265,7 @@ int run_command(int argc, char** argv, const CommandTools& tools) {
   add_get(app, tools, status);
   add_status(app, tools, status);
   add_lint(app, tools, status);
+  add_waypoint(app, tools, status);
   add_completion(app, tools);
   try {
     app.parse(argc, argv);

@@ -15,15 +15,6 @@ constexpr const char* kManaged = "gateway.istio.io/managed";
 constexpr uint16_t kReadinessPort = 15021;
 constexpr size_t kPortNameBytesMax = 63;
 
-// What may be part of a file's name and of an identity (RFC 1123).
-bool is_dns_name(const std::string& text, size_t bytes_max, bool dots) {
-  auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  return !text.empty() && text.size() <= bytes_max && alphanumeric(text.front()) &&
-         alphanumeric(text.back()) && text.find("..") == std::string::npos &&
-         std::all_of(text.begin(), text.end(),
-                     [&](char c) { return alphanumeric(c) || c == '-' || (dots && c == '.'); });
-}
-
 const std::string* find(const kube::Labels& labels, const std::string& key) {
   auto found = labels.find(key);
   return found == labels.end() ? nullptr : &found->second;
@@ -105,6 +96,14 @@ WaypointDeployment derive(const kube::Gateway& gateway) {
 }
 
 }  // namespace
+
+bool is_dns_name(const std::string& text, size_t bytes_max, bool dots) {
+  auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  return !text.empty() && text.size() <= bytes_max && alphanumeric(text.front()) &&
+         alphanumeric(text.back()) && text.find("..") == std::string::npos &&
+         std::all_of(text.begin(), text.end(),
+                     [&](char c) { return alphanumeric(c) || c == '-' || (dots && c == '.'); });
+}
 
 std::string waypoint_traffic(const kube::Objects& objects, const kube::Gateway& gateway) {
   constexpr const char* kFor = "istio.io/waypoint-for";

@@ -42,6 +42,9 @@ struct DerivedWaypoints {
   std::vector<Finding> findings;                          // Gateways that are not run, and why
 };
 
+// What may be part of a file's name and of an identity (RFC 1123).
+bool is_dns_name(const std::string& text, size_t bytes_max, bool dots);
+
 // Whose traffic it serves: istio.io/waypoint-for of the Gateway, else of its class.
 std::string waypoint_traffic(const kube::Objects& objects, const kube::Gateway& gateway);
 

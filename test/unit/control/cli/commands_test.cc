@@ -39,7 +39,7 @@ TEST_CASE("without a command there is help, and a status that says so", "[CP7]")
   Ran ran = culvert({});
   CHECK(ran.status == 2);
   CHECK(ran.out.empty());
-  for (const char* name : {"get", "status", "lint", "token", "version", "completion"})
+  for (const char* name : {"get", "status", "lint", "token", "waypoint", "version", "completion"})
     CHECK(ran.err.find(name) != std::string::npos);
   Ran help = culvert({"--help"});
   CHECK(help.status == 0);
@@ -109,6 +109,62 @@ TEST_CASE("lint ends with 3 for findings at or over the threshold", "[CP7]") {
   CHECK(culvert({"lint", file}).status == 3);
   CHECK(culvert({"lint", file, "--failure-threshold", "error"}).status == 0);
   CHECK(culvert({"lint", dir.path() + "/none.yaml"}).status == 1);
+}
+
+constexpr char kWaypoints[] = R"({"waypoints": [
+ {"namespace": "a", "name": "w", "revision": "default", "trafficType": "service", "programmed": false},
+ {"namespace": "production", "name": "waypoint", "revision": "default", "trafficType": "all", "programmed": true,
+  "address": "10.97.0.5", "process": {"phase": "waiting", "problem": "ended with status 1\u001b", "restarts": 3}}]})";
+
+TEST_CASE("waypoint list and status: the columns of upstream's tools", "[CP7]") {
+  std::map<std::string, std::string> pages = {{"127.0.0.1:8080/debug/waypoints", kWaypoints}};
+  CHECK(culvert({"waypoint", "list"}, pages).out ==
+        "NAMESPACE    NAME       REVISION   TRAFFIC TYPE   PROGRAMMED\n"
+        "a            w          default    service        False\n"
+        "production   waypoint   default    all            True\n");
+  CHECK(culvert({"waypoint", "status", "-n", "production"}, pages).out ==
+        "NAMESPACE    NAME       STATUS   TYPE         REASON       MESSAGE\n"
+        "production   waypoint   True     Programmed   Programmed   waiting at 10.97.0.5: ended with status "
+        "1\\x1b\n");
+  CHECK_THAT(culvert({"waypoint", "status", "-n", "a"}, pages).out,
+             Catch::Contains("False    Programmed   AddressNotAssigned   nobody runs it"));
+  CHECK_THAT(culvert({"waypoint", "list", "-o", "json", "-n", "a"}, pages).out,
+             Catch::Contains("\"name\": \"w\"") && !Catch::Contains("production"));
+  CHECK(
+      culvert({"waypoint", "list", "-A"}, {{"127.0.0.1:8080/debug/waypoints", R"({"waypoints": []})"}}).out ==
+      "No waypoints found.\n");
+  Ran odd = culvert({"waypoint", "list"}, {{"127.0.0.1:8080/debug/waypoints", "[1]"}});
+  CHECK(odd.status == 1);
+  CHECK_THAT(odd.err, Catch::Contains("no list of waypoints"));
+  Ran nobody = culvert({"waypoint", "list"});
+  CHECK(nobody.status == 1);
+  CHECK_THAT(nobody.err, Catch::Contains("Is culvertd at that address?"));
+  CHECK(culvert({"waypoint"}).status == 2);
+}
+
+TEST_CASE("waypoint deployment: objects of the Gateways in the manifests; what is refused is told", "[CP7]") {
+  TempDir directory;
+  std::string path = directory.path() + "/gateway.yaml";
+  Ran made = culvert({"waypoint", "generate", "-n", "production", "--for", "service"});
+  CHECK(made.status == 0);
+  std::ofstream(path) << made.out;
+  Ran ran = culvert({"waypoint", "deployment", path, "--image", "waypoint:1"});
+  CHECK(ran.status == 0);
+  CHECK(ran.err.empty());
+  for (const char* kind : {"kind: ServiceAccount\n", "kind: Deployment\n", "kind: Service\n"})
+    CHECK_THAT(ran.out, Catch::Contains(kind));
+  std::ofstream(path, std::ios::app) << "---\n"
+                                     << culvert({"waypoint", "generate", "--name", "two"}).out
+                                     << "  - {name: more, port: 80, protocol: HTTP}\n";
+  ran = culvert({"waypoint", "deployment", path, "--image", "waypoint:1"});
+  CHECK(ran.status == 1);
+  CHECK_THAT(ran.out, Catch::Contains("kind: Deployment"));
+  CHECK_THAT(ran.err, Catch::Contains("Gateway default/two") && Catch::Contains("ListenersNotValid"));
+  std::ofstream(path) << "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+  ran = culvert({"waypoint", "deployment", path, "--image", "waypoint:1"});
+  CHECK(ran.status == 1);
+  CHECK_THAT(ran.err, Catch::Contains("no Gateway"));
+  CHECK(culvert({"waypoint", "generate", "--for", "everything"}).status == 1);
 }
 
 }  // namespace
