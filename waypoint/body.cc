@@ -73,10 +73,9 @@ bool RequestBody::begins() {
 void RequestBody::release() { keep_ = false; }
 
 async::Task<CopyEnd> copy_body(conn::HttpStream& from, conn::HttpStream& to, conn::RelayBuffer& buffer,
-                               std::function<void(size_t)> progress) {
+                               io::IoResult first, std::function<void(size_t)> progress) {
   std::string rest;  // of the last read, what the sink did not take at once
-  for (;;) {
-    io::IoResult got = from.try_read(buffer.span());
+  for (io::IoResult got = std::move(first);; got = from.try_read(buffer.span())) {
     if (got.is_would_block()) {
       co_await io::readable(from);
       continue;

@@ -56,8 +56,9 @@ class RequestBody {
 
 enum class CopyEnd : unsigned char { kDone, kSourceBroke, kSinkBroke };
 
-// Copies the rest of `from` to `to`, then its trailers or its end. `progress` is called after every read.
+// Copies the rest of `from` to `to`, then its trailers or its end. `first` is what a read of `from` into
+// `buffer` gave just now; `progress` is called after every read.
 async::Task<CopyEnd> copy_body(conn::HttpStream& from, conn::HttpStream& to, conn::RelayBuffer& buffer,
-                               std::function<void(size_t)> progress);
+                               io::IoResult first, std::function<void(size_t)> progress);
 
 }  // namespace culvert::waypoint

@@ -216,6 +216,7 @@ async::Task<std::optional<Reply>> Forwarder::run() {
 }
 
 Reply Forwarder::stopped_reply() {
+  if (x_.stop.why().code() == Code::kProtocol) return replies::malformed(x_.stream->fault());
   return x_.stop.why().code() == Code::kTimeout ? replies::route_timeout()
                                                 : replies::stream_idle(body_.complete());
 }
@@ -338,7 +339,9 @@ async::Task<std::optional<Forwarder::Tried>> Forwarder::connect(HostRef host, as
 async::Task<void> Forwarder::upload(Forwarder& self, conn::HttpStream& stream) {
   base::Result<> sent = co_await self.body_.send(stream);
   if (!sent) {
-    self.x_.stop.stop(base::Error(Code::kClosed, "the client broke off its request"));
+    bool malformed = self.x_.stream->fault() != wire::Http1Fault::kNone;
+    self.x_.stop.stop(malformed ? base::Error(Code::kProtocol, "the request's body is malformed")
+                                : base::Error(Code::kClosed, "the client broke off its request"));
     co_return;
   }
   self.x_.record.times.request_sent = self.loop_.now();
@@ -424,9 +427,16 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   if (x_.route) x_.edit(x_.route->response, response);
   x_.edit(x_.target->response, response);
   record.response = response;
-  x_.stream->respond(std::move(response), false);
-  CopyEnd end =
-      co_await copy_body(upstream, *x_.stream, x_.worker.buffer(), [this](size_t) { progressed(); });
+  // An answer that ends with its headers must do so again: gRPC reads a status in them only then.
+  conn::RelayBuffer& buffer = x_.worker.buffer();
+  io::IoResult first = upstream.try_read(buffer.span());
+  bool bare = first.is_eof() && upstream.trailers().empty();
+  x_.stream->respond(std::move(response), bare);
+  CopyEnd end = CopyEnd::kDone;
+  if (!bare) {
+    end =
+        co_await copy_body(upstream, *x_.stream, buffer, std::move(first), [this](size_t) { progressed(); });
+  }
   record.response_trailers = upstream.trailers();
   conn::HttpCounts counts = upstream.counts();
   record.upstream_bytes_sent = counts.wire_bytes_out;

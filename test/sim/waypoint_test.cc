@@ -225,6 +225,22 @@ TEST_CASE("bodies stream both ways", "[sim][waypoint]") {
   CHECK(pod.bytes_in == body.size());
 }
 
+TEST_CASE("an answer that ends with its headers does so again", "[sim][waypoint]") {
+  // gRPC reads a status among the headers only if nothing follows them.
+  for (model::AppProtocol protocol : {model::AppProtocol::kHttp11, model::AppProtocol::kGrpc}) {
+    WaypointWorld world;
+    world.set_protocol(protocol);
+    HttpPod& pod = world.add_pod("api-1", "10.0.2.1", "v1");
+    pod.bare = true;
+    pod.headers = {{"grpc-status", "5"}};
+    HttpAnswer answer = world.get("/");
+    CHECK(answer.status == 200);
+    CHECK(answer.header("grpc-status") == "5");
+    CHECK(answer.header("content-length") == "0");
+    CHECK(answer.header("transfer-encoding").empty());
+  }
+}
+
 TEST_CASE("what the waypoint answers itself", "[sim][waypoint][6]") {
   WaypointWorld world;
   world.add_pod("a", "10.0.3.1", "v1");

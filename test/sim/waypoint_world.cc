@@ -248,12 +248,14 @@ Task<void> WaypointWorld::answer(WaypointWorld& world, HttpPod& pod,
     Result<> wrote = co_await io::write_all(*request, base::ByteView(block).first(*got));
     if (!wrote) co_return;
   }
-  if (!pod.echo) {
+  if (pod.bare) {
+    request->respond(headers, true);
+  } else if (!pod.echo) {
     request->respond(headers, false);
     Result<> wrote = co_await io::write_all(*request, base::as_bytes(body));
     if (!wrote) co_return;
   }
-  request->shutdown_write();
+  if (!pod.bare) request->shutdown_write();
   co_await io::flush(*request);
 }
 

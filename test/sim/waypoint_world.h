@@ -72,6 +72,7 @@ struct HttpPod {
   base::Duration delay{0};
   bool break_off = false;  // resets instead of answering
   bool echo = false;       // answers with the request's body
+  bool bare = false;       // answers with headers that end the stream
   uint64_t bytes_in = 0;
 };
 
