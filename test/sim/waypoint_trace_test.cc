@@ -479,6 +479,16 @@ TEST_CASE("the queue is bounded, and batches are", "[sim][waypoint][trace][5.5]"
     }
     world.loop.run_for(1s);
     CHECK(world.spans().counts().dropped_full == 3);
+    // Those that nobody asks for any more make room.
+    world.loop.run_for(Spans::kIdleMax + 5min);
+    uint64_t sent = world.spans().counts().sent;
+    world.spans().finished(world.telemetry.records[0]);
+    record.trace->rule = std::make_shared<TraceRule>(rule_to(Protocol::kOtlpHttp, "10.0.4.99"));
+    world.spans().finished(record);
+    world.loop.run_for(2s);
+    CHECK(world.spans().counts().sent == sent + 1);
+    CHECK(world.spans().counts().dropped_full == 3);
+    world.loop.run_for(5min);
   }
   std::string text = world.spans().render_metrics();
   CHECK(text.find("mesh_waypoint_spans_dropped_total{reason=\"queue_full\"} " +

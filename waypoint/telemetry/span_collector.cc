@@ -143,7 +143,8 @@ bool SpanCollector::serves(const model::TraceRule& rule) const {
 }
 
 async::Task<SpanDelivery> SpanCollector::send(MeshStateRef state, std::string body) {
-  async::Deadline deadline = async::Deadline::in(parts_.loop, rule_->timeout);
+  base::Duration timeout = rule_->timeout.count() > 0 ? rule_->timeout : kTimeoutDefault;
+  async::Deadline deadline = async::Deadline::in(parts_.loop, timeout);
   Result<SpanDelivery> delivery = co_await async::with_deadline(
       parts_.loop, deadline, "send spans", deliver(std::move(state), std::move(body), deadline));
   if (!delivery) co_return later(delivery.error().message());

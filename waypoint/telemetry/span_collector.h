@@ -36,6 +36,8 @@ struct SpanDelivery {
 class SpanCollector {
  public:
   static constexpr size_t kAnswerBytesMax = 64 * 1024;
+  // Where the rule sets none.
+  static constexpr base::Duration kTimeoutDefault = std::chrono::seconds(5);
 
   // What all collectors of a process share; outlives them.
   struct Parts {
@@ -51,7 +53,7 @@ class SpanCollector {
   SpanCollector(Parts& parts, std::shared_ptr<const model::TraceRule> rule);
   ~SpanCollector();
 
-  // `body` is a batch in the rule's form. One at a time; ends within the rule's timeout.
+  // `body` is a batch in the rule's form. One at a time; ends within the timeout.
   async::Task<SpanDelivery> send(MeshStateRef state, std::string body);
   const model::TraceRule& rule() const { return *rule_; }
   // Of another rule: the same collector, in the same way.
