@@ -272,12 +272,12 @@ def run_lint(total):
               seconds=time.monotonic() - began)
 
 
-def run_bench(total):
+def run_bench(total, arguments):
     folder = configure("release", total)
     if folder is None or not build("release", folder, PROGRAMS, total):
         return
     began = time.monotonic()
-    done = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "test", "bench", "bench.py")],
+    done = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "test", "bench", "bench.py"), *arguments],
                           env={**environment(), "CULVERT_BUILD": folder}, check=False)
     total.add("bench", int(done.returncode == 0), int(done.returncode != 0), seconds=time.monotonic() - began)
 
@@ -287,7 +287,10 @@ def main():
     parser.add_argument("kinds", nargs="*", help=", ".join(KINDS + ("all",)))
     parser.add_argument("--release-only", action="store_true", help="no sanitizer builds")
     parser.add_argument("-k", dest="expression", help="only end-to-end tests matching this (as pytest -k)")
-    args = parser.parse_args()
+    # What the runner does not know is the benchmark's: test/run bench --quick.
+    args, more = parser.parse_known_args()
+    if more and args.kinds != ["bench"]:
+        parser.error(f"unknown option {more[0]}")
     unknown = [k for k in args.kinds if k not in KINDS + ("all",)]
     if unknown:
         parser.error(f"unknown kind {unknown[0]}; known: {', '.join(KINDS)}, all")
@@ -308,7 +311,7 @@ def main():
         if not args.release_only:
             run_e2e("asan", total, extra or ["-m", "sanitized"])
     if "bench" in kinds:
-        run_bench(total)
+        run_bench(total, more)
     return total.finish()
 
 

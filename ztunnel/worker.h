@@ -84,7 +84,7 @@ class Worker {
   async::Event view_changed_;
   std::map<std::string, std::unique_ptr<PodProxy>> pods_;
   std::map<config::WorkloadName, PodProxy*> by_workload_;  // the latest of a name
-  std::list<PodProxy*> ending_;                   // draining; owned by the tasks in endings_
+  std::list<PodProxy*> ending_;                            // draining; owned by the tasks in endings_
   async::Scope endings_;
 };
 

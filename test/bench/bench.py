@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark: the same loads sent directly, through two ztunnels, and through an HAProxy mTLS pair."""
+"""The benchmark: the same loads over every subject in turns, medians with their range, a table and JSON."""
 import argparse
 import json
 import os
@@ -8,198 +8,164 @@ import statistics
 import sys
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy"))
 from lab.lab import Lab   # noqa: E402
-from lab.scene import Scene, wait_reaches   # noqa: E402
-from lab.sh import run, wait_until   # noqa: E402
-from lab.yamlout import write_atomically   # noqa: E402
+from lab.sh import run   # noqa: E402
 
-SERVER_PORT, HAPROXY_PORT, LOCAL_PORT = 7000, 7443, 7001
-MEASURES = {   # name: (arguments after address and port, field, unit, higher is better)
-    "stream": ("gbit", "Gbit/s one stream", True),
-    "rtt_p50": ("p50_us", "us 1 KiB round trip, p50", False),
-    "rtt_p99": ("p99_us", "us 1 KiB round trip, p99", False),
-    "conn": ("per_second", "connections/s", True),
-}
+from cases import CASES, QUICK, settle   # noqa: E402
+from costs import COSTS   # noqa: E402
+from subjects import Field, make_subjects   # noqa: E402
+
+SUBJECTS = ("direct", "haproxy-tcp", "haproxy-mtls", "culvert", "culvert-tunnel")
+# --quick: (case, measure, against, bound). Generous: a shared machine must not fail, a path gone slow must.
+BOUNDS = [
+    ("one stream, up", "gbit", "haproxy-mtls", 0.6),
+    ("1 KiB there and back, 1,000/s", "p50_us", "haproxy-mtls", 2.0),
+    ("connect, 1 KiB, close", "per_second", "haproxy-mtls", 1.0),
+    ("plaintext passthrough, one stream", "gbit", "haproxy-tcp", 0.4),
+    ("same node, one stream", "gbit", "direct", 0.25),
+]
+
+
+class BenchLab(Lab):
+    """A lab whose programs may be replaced by others of the same behaviour."""
+    replaced = {}
+
+    def binary(self, name):
+        return self.replaced.get(name) or super().binary(name)
 
 
 class Bench:
     def __init__(self, lab, options):
-        self.lab, self.options = lab, options
-        self.scene = Scene(lab)
+        self.lab, self.options, self.seconds = lab, options, options.seconds
         self.load = os.path.join(lab.build_dir, "test", "bench", "bench_load")
-        self.results = {}
+        self.field = Field(lab, self.load)
+        self.scene = self.field.scene
+        self.results = {}   # (case, subject, measure): values
+        self.cases = [c for c in CASES if (c.name in QUICK if options.quick else True) and
+                      (not options.cases or any(part in c.name for part in options.cases))]
+
+    def note(self, text):
+        print(f"  note: {text}", flush=True)
 
     def raise_all(self):
-        lab, scene = self.lab, self.scene
-        scene.raise_mesh({})
-        scene.raise_pods()
-        one, two = lab.nodes
-        lab.namespace("plain")
-        lab.accounts("plain", "plain")
-        self.plain_client = lab.create_pod(one, "plain", "client", "plain", {"app": "client"}, attempts=5)
-        self.plain_server = lab.create_pod(two, "plain", "server", "plain", {"app": "server"}, attempts=5)
-        scene.enrol_production()
-        for pod in (scene.api1, self.plain_server):
-            program = pod.start("load", [self.load, "serve", str(SERVER_PORT)])
-            program.wait_for("listening", lambda p=pod: p.run(["ss", "-Hltn", f"sport = :{SERVER_PORT}"]).stdout, 5)
-        self.start_haproxy()
-        wait_reaches(scene.web, scene.api1.ip)
-        # name -> (client pod, address, port)
-        self.subjects = {
-            "direct": (self.plain_client, self.plain_server.ip, SERVER_PORT),
-            "culvert": (scene.web, scene.api1.ip, SERVER_PORT),
-            "haproxy": (self.plain_client, "127.0.0.1", LOCAL_PORT),
-        }
-
-    def start_haproxy(self):
-        folder = os.path.join(self.lab.run_dir, "haproxy")
-        os.makedirs(folder)
-        key, cert, both = (os.path.join(folder, n) for n in ("key.pem", "cert.pem", "both.pem"))
-        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-subj", "/CN=bench", "-keyout", key, "-out", cert])
-        with open(both, "w", encoding="utf-8") as out:
-            for path in (cert, key):
-                with open(path, encoding="utf-8") as part:
-                    out.write(part.read())
-        common = "global\n  nbthread 2\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
-        client = common + (f"listen out\n  bind 127.0.0.1:{LOCAL_PORT}\n  server s {self.plain_server.ip}:{HAPROXY_PORT} ssl crt {both} "
-                           f"ca-file {cert} verify required ssl-min-ver TLSv1.3\n")
-        server = common + (f"listen in\n  bind :{HAPROXY_PORT} ssl crt {both} ca-file {cert} verify required ssl-min-ver TLSv1.3\n"
-                           f"  server s 127.0.0.1:{SERVER_PORT}\n")
-        for pod, text, port in ((self.plain_client, client, LOCAL_PORT), (self.plain_server, server, HAPROXY_PORT)):
-            path = os.path.join(folder, f"{pod.name}.cfg")
-            write_atomically(path, text)
-            program = pod.start("haproxy", ["haproxy", "-db", "-f", path])
-            program.wait_for("listening", lambda p=pod, n=port: p.run(["ss", "-Hltn", f"sport = :{n}"]).stdout, 5)
-
-    def one(self, kind, subject, *more):
-        pod, address, port = self.subjects[subject]
-        done = pod.run([self.load, kind, address, str(port), str(self.options.seconds), *more], timeout=60)
-        return json.loads(done.stdout)
+        self.field.raise_all({})
+        peers = {os.path.basename(path) if path.count("=") == 0 else path.split("=")[0]: path.split("=")[-1]
+                 for path in self.options.peer}
+        self.subjects = make_subjects(self.field, self.options.subjects, peers)
 
     def rounds(self):
         for number in range(self.options.rounds):
-            for subject in self.subjects:
-                stream = self.one("stream", subject)
-                rtt = self.one("rtt", subject)
-                conn = self.one("conn", subject, "16")
-                for measure, value in (("stream", stream["gbit"]), ("rtt_p50", rtt["p50_us"]), ("rtt_p99", rtt["p99_us"]),
-                                       ("conn", conn["per_second"])):
-                    self.results.setdefault((subject, measure), []).append(value)
-                if conn["bad"]:
-                    print(f"  note: {subject}: {conn['bad']} of {conn['bad'] + conn['good']} connections failed", flush=True)
+            # Every second round the other way about: what comes first has no advantage.
+            for subject in (self.subjects if number % 2 == 0 else self.subjects[::-1]):
+                subject.activate()
+                for case in self.cases:
+                    found = case.run(self, subject)
+                    for measure, value in (found or {}).items():
+                        self.results.setdefault((case.name, subject.name, measure), []).append(value)
+                    settle()
             print(f"  round {number + 1} of {self.options.rounds}", flush=True)
+        mesh = [s for s in self.subjects if s.name == "culvert"]
+        for subject in mesh:
+            subject.activate()   # the costs are ours
+
+    def median(self, case, subject, measure):
+        values = self.results.get((case, subject, measure))
+        return statistics.median(values) if values else None
 
     def table(self):
-        print(f"\n{'':28}" + "".join(f"{s:>22}" for s in self.subjects))
-        medians = {}
-        for measure, (_, unit, _) in MEASURES.items():
-            cells = ""
-            base = statistics.median(self.results[("direct", measure)])
-            for subject in self.subjects:
-                value = statistics.median(self.results[(subject, measure)])
-                medians[f"{subject}.{measure}"] = round(value, 3)
-                cells += f"{value:>13.2f} ({value / base:5.2f}x)" if subject != "direct" else f"{value:>22.2f}"
-            print(f"{unit:28}{cells}")
-        return medians
+        names = [s.name for s in self.subjects]
+        print(f"\n| {'case':44} | {'unit':30} |" + "".join(f" {n:>24} |" for n in names))
+        print(f"|{'-' * 46}|{'-' * 32}|" + "".join(f"{'-' * 25}:|" for _ in names))
+        for case in self.cases:
+            for measure, (unit, _) in case.measures.items():
+                cells = []
+                for name in names:
+                    values = self.results.get((case.name, name, measure))
+                    cells.append(f"{statistics.median(values):.4g} ({min(values):.4g}..{max(values):.4g})" if values else "")
+                if any(cells):
+                    print(f"| {case.name:44} | {unit:30} |" + "".join(f" {c:>24} |" for c in cells))
+
+    def judge(self):
+        """Of --quick: which bounds are broken."""
+        broken = []
+        for case, measure, against, bound in BOUNDS:
+            ours, theirs = self.median(case, "culvert", measure), self.median(case, against, measure)
+            if not ours or not theirs:
+                continue
+            ratio = ours / theirs
+            low = next(c for c in CASES if c.name == case).measures[measure][1] == "low"
+            good = ratio <= bound if low else ratio >= bound
+            print(f"  {'ok ' if good else 'BAD'} {case}: {measure} {ratio:.2f} x {against} (bound {bound})")
+            if not good:
+                broken.append(case)
+        return broken
 
     def costs(self):
-        lab, scene = self.lab, self.scene
-        figures = {}
-        one, two = lab.nodes
-        programs = {"culvertd": lab.culvertd, "agent": one.agent, "ztunnel.client": one.ztunnel.program,
-                    "ztunnel.server": two.ztunnel.program}
-        for name, program in programs.items():
-            figures[f"rss_mib.{name}"] = round(program.rss_kib() / 1024, 1)
-        for name in ("ztunnel", "istio-cni", "install-cni", "culvertd", "culvert"):
-            figures[f"binary_mib.{name}"] = round(os.path.getsize(lab.binary(name)) / 2**20, 1)
-        count = self.options.idle
-        if count:
-            before = [z.program.rss_kib() for z in (one.ztunnel, two.ztunnel)]
-            client = scene.web.start("idle", [self.load, "idle", scene.api1.ip, str(SERVER_PORT), str(count)])
-            wait_until("idle connections open", lambda: "open" in client.log(), 120)
-            opened = json.loads(client.log().strip().splitlines()[-1])["open"]
-            after = [z.program.rss_kib() for z in (one.ztunnel, two.ztunnel)]
-            client.kill()
-            if opened:
-                figures["idle.connections"] = opened
-                for side, first, last in zip(("client", "server"), before, after):
-                    figures[f"idle.kib_per_connection.{side}"] = round((last - first) / opened, 2)
-        changes = []
-        for _ in range(5):
-            began = scene.policy("bench", "AuthorizationPolicy", {
-                "selector": {"matchLabels": {"app": "api"}}, "action": "DENY",
-                "rules": [{"from": [{"source": {"principals": ["cluster.local/ns/production/sa/web"]}}]}]})
-            wait_until("the policy is enforced", lambda: scene.web.curl(f"http://{scene.api1.ip}:8080/")[0] == 0, 10, 0.001)
-            changes.append(time.monotonic() - began)
-            scene.drop_policy("bench")
-            wait_reaches(scene.web, scene.api1.ip)
-        figures["enforcement_ms_median"] = round(statistics.median(changes) * 1000, 1)
-        for name, value in figures.items():
-            print(f"  {name:36} {value}")
-        return figures
+        found = {}
+        for cost in COSTS:
+            if self.options.costs and cost.__name__ not in self.options.costs:
+                continue
+            for name, value in cost(self).items():
+                found[name] = value
+                print(f"  {name:44} {value}", flush=True)
+        return found
 
-    def ingest(self):
-        """`--workloads` pods in one manifest file: how fast they reach a ztunnel, and what all of them cost."""
-        count = self.options.workloads
-        if not count:
-            return {}
-        lab = self.lab
-        zt = lab.nodes[0].ztunnel
-        lab.namespace("many")
-        parts = []
-        for number in range(count):
-            ip = f"10.{64 + (number >> 16)}.{(number >> 8) & 255}.{number & 255}"
-            parts.append(f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: many, uid: u{number}, labels: {{app: a{number % 1000}}}}}\n"
-                         f"spec: {{nodeName: node9, serviceAccountName: s{number % 1000}, containers: [{{name: app, image: x}}]}}\n"
-                         f"status: {{phase: Running, podIP: {ip}, podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: \"True\"}}]}}\n")
 
-        def seen():
-            return sum(value for name, _, value in zt.metrics() if name == "istio_xds_message_bytes_total")
-        before = [zt.program.rss_kib(), lab.culvertd.rss_kib()]
-        start = last = seen()
-        began = moved = time.monotonic()
-        lab.write_text("many.yaml", "---\n".join(parts))
-        first = None
-        while time.monotonic() - began < 300:
-            time.sleep(0.05)   # sampling
-            now = seen()
-            if now != last:
-                first = first or time.monotonic() - began
-                last, moved = now, time.monotonic()
-            elif last != start and time.monotonic() - moved > 2:
-                break
-        known = sum(w["namespace"] == "many" for w in zt.config_dump()["workloads"])
-        figures = {"ingest.workloads": known, "ingest.first_byte_s": round(first or -1, 2),
-                   "ingest.seconds": round(moved - began, 2), "ingest.per_second": round(known / max(0.001, moved - began)),
-                   "ingest.rss_mib.ztunnel": round(zt.program.rss_kib() / 1024, 1),
-                   "ingest.rss_mib.culvertd": round(lab.culvertd.rss_kib() / 1024, 1),
-                   "ingest.kib_per_workload.ztunnel": round((zt.program.rss_kib() - before[0]) / max(1, known), 2),
-                   "ingest.kib_per_workload.culvertd": round((lab.culvertd.rss_kib() - before[1]) / max(1, known), 2)}
-        for name, value in figures.items():
-            print(f"  {name:36} {value}")
-        return figures
+def parse():
+    parser = argparse.ArgumentParser(prog="test/run bench")
+    parser.add_argument("--quick", action="store_true", help="a few cases, three rounds, with bounds: exits 1 beyond them")
+    parser.add_argument("--seconds", type=float, help="of each measurement (2; quick: 1)")
+    parser.add_argument("--rounds", type=int, help="7; quick: 3")
+    parser.add_argument("--peer", action="append", default=[], metavar="[NAME=]PATH", help="another ztunnel-compatible binary")
+    parser.add_argument("--subjects", default=SUBJECTS, type=lambda t: t.split(","), help=",".join(SUBJECTS))
+    parser.add_argument("--cases", default=[], type=lambda t: t.split(";"), help="parts of case names, with ; between")
+    parser.add_argument("--costs", default=[], type=lambda t: t.split(","), help="none, or " + ",".join(c.__name__ for c in COSTS))
+    parser.add_argument("--one-core", action="store_true", help="everything on one core: length of path, not wake-ups")
+    parser.add_argument("--idle", type=int, default=10000, help="idle connections")
+    parser.add_argument("--workloads", default=[1000, 10000, 100000, 1000000], type=lambda t: [int(n) for n in t.split(",") if n])
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    return options
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--idle", type=int, default=10000)
-    parser.add_argument("--workloads", type=int, default=100000)
-    options = parser.parse_args()
-    with Lab("bench") as lab:
+    options = parse()
+    if options.one_core:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})   # and so every program of the lab
+    broken = []
+    with BenchLab("bench") as lab:
         bench = Bench(lab, options)
-        if not os.path.exists(bench.load):
-            run(["ninja", "-C", lab.build_dir, "test/bench/bench_load"], timeout=300)
+        run(["ninja", "-C", lab.build_dir, "test/bench/bench_load", "test/bench/bench_ingest"], timeout=900)
         bench.raise_all()
         bench.rounds()
-        medians = bench.table()
-        print()
-        figures = {**bench.costs(), **bench.ingest()}
-        print(json.dumps({"medians": medians, "figures": figures}))
-    return 0
+        bench.table()
+        if options.quick:
+            broken = bench.judge()
+            figures = {}
+        else:
+            print()
+            figures = bench.costs()
+        document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "cores": len(os.sched_getaffinity(0)),
+                    "seconds": options.seconds, "rounds": options.rounds, "figures": figures,
+                    "results": [{"case": c, "subject": s, "measure": m, "median": statistics.median(v), "values": v}
+                                for (c, s, m), v in bench.results.items()]}
+        if options.json:
+            with open(options.json, "w", encoding="utf-8") as out:
+                json.dump(document, out, indent=1)
+        else:
+            print(json.dumps(document))
+    return 1 if broken else 0
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), "unknown")
+    return f"{model}, {os.cpu_count()} cores, Linux {os.uname().release}"
 
 
 if __name__ == "__main__":
