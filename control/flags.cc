@@ -26,6 +26,7 @@ struct Texts {
   std::string vip_range = "240.241.0.0/16";
   std::string log = "info";
   std::vector<std::string> trusted = {"istio-system/ztunnel"};
+  std::vector<std::string> collectors;
 };
 
 struct WaypointTexts {
@@ -59,6 +60,10 @@ void declare(CLI::App& app, Texts& texts, PlaneOptions& plane) {
       ->capture_default_str();
   app.add_option("--vip-cidr", texts.vip_range, "Addresses for services that have none")
       ->capture_default_str();
+  app.add_option("--trace-collector", texts.collectors,
+                 "NAME=URL: where spans of the tracing provider NAME go if meshConfig does not define it; "
+                 "zipkin://, otlp:// (gRPC) or otlp-http://, host, port and path; again for more")
+      ->take_all();
   app.add_option("--log", texts.log, "Log levels, for example info,ads=debug")->capture_default_str();
   app.set_version_flag("--version", "culvertd " CULVERT_VERSION);
 }
@@ -147,6 +152,18 @@ Result<> check_waypoints(const WaypointTexts& texts, const StateDir& state, Plan
   return {};
 }
 
+Result<> check_collectors(const std::vector<std::string>& texts, TraceCollectors& out) {
+  for (const std::string& text : texts) {
+    size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return fail(base::Code::kInvalid, "--trace-collector \"" + text + "\" is not NAME=URL");
+    Result<TraceCollector> collector = parse_trace_collector(std::string_view(text).substr(equals + 1));
+    if (!collector) return fail(std::move(collector).error().wrap("--trace-collector"));
+    out[text.substr(0, equals)] = std::move(*collector);
+  }
+  return {};
+}
+
 Result<DaemonOptions> check(const Texts& texts, const WaypointTexts& waypoints, PlaneOptions plane) {
   Result<base::SocketAddr> listen = base::SocketAddr::parse(texts.listen);
   if (!listen) return fail(std::move(listen).error().wrap("--listen"));
@@ -164,6 +181,8 @@ Result<DaemonOptions> check(const Texts& texts, const WaypointTexts& waypoints, 
   plane.http = *http;
   plane.trusted_node_accounts = {texts.trusted.begin(), texts.trusted.end()};
   plane.version = CULVERT_VERSION;
+  if (Result<> read = check_collectors(texts.collectors, plane.compile.trace_collectors); !read)
+    return fail(std::move(read).error());
   if (Result<> run = check_waypoints(waypoints, *state, plane); !run) return fail(std::move(run).error());
   return DaemonOptions{texts.directory, std::move(*state), std::move(*vips), std::move(*log),
                        std::move(plane)};

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "control/compile/telemetry.h"
 #include "mesh/kube/objects.h"
 #include "mesh/model/policy.h"
 #include "mesh/model/waypoint.h"
@@ -27,6 +28,7 @@ struct CompileOptions {
   // The key set behind a URI as it was last fetched; empty: none, and its tokens are refused. Null: none at
   // all.
   std::function<std::string(const std::string& uri)> jwks;
+  TraceCollectors trace_collectors;  // of tracing providers that meshConfig does not define
 };
 
 enum class Severity : unsigned char { kInfo, kWarning, kError };

@@ -40,6 +40,7 @@ class RuleReader {
   RuleReader(const Complain& complain, const std::string& ns) : complain_(complain), ns_(ns) {}
 
   model::HttpRule rule(const AuthorizationPolicy::Rule& in);
+  model::HttpSource source(const AuthorizationPolicy::Source& in);
   // Some value of the rule could not be read, or stands for nothing.
   bool unreadable() const { return unreadable_; }
 
@@ -69,7 +70,6 @@ class RuleReader {
     auto parse = [](const std::string& text) { return base::Cidr::parse(text); };
     return {parsed<base::Cidr>(any, parse), parsed<base::Cidr>(none, parse)};
   }
-  model::HttpSource source(const AuthorizationPolicy::Source& in);
   model::HttpOperation operation(const AuthorizationPolicy::Operation& in);
   Condition condition(const AuthorizationPolicy::Condition& in);
 
@@ -204,6 +204,13 @@ model::HttpPolicy::Action action_of(AuthorizationPolicy::Action action) {
 }
 
 }  // namespace
+
+std::optional<model::HttpSource> compile_source(const AuthorizationPolicy::Source& source,
+                                                const std::string& ns, const Complain& complain) {
+  RuleReader reader(complain, ns);
+  model::HttpSource out = reader.source(source);
+  return reader.unreadable() ? std::nullopt : std::optional(std::move(out));
+}
 
 model::HttpPolicy compile_http_policy(const AuthorizationPolicy& policy, const Complain& complain) {
   model::HttpPolicy out;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "mesh/kube/security.h"
@@ -15,6 +16,11 @@
 namespace culvert::control {
 
 using Complain = std::function<void(const std::string& what)>;
+
+// A source as rules of policies and of rate limits name it; service accounts without a namespace are of `ns`.
+// nullopt: some value could not be read, and `complain` has been told.
+std::optional<model::HttpSource> compile_source(const kube::AuthorizationPolicy::Source& source,
+                                                const std::string& ns, const Complain& complain);
 
 model::HttpPolicy compile_http_policy(const kube::AuthorizationPolicy& policy, const Complain& complain);
 

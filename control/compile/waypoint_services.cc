@@ -12,6 +12,8 @@
 #include "control/compile/context.h"
 #include "control/compile/guards.h"
 #include "control/compile/http_routes.h"
+#include "control/compile/rate_limits.h"
+#include "control/compile/telemetry.h"
 
 namespace culvert::control {
 
@@ -43,7 +45,14 @@ class WaypointCompiler {
   void compile_service(const std::string& key, const model::Service& service);
   void compile_routes(const model::Service& service, const Waypoint& waypoint, model::WaypointService& out);
   void compile_guard(const ServiceSource& source, const Waypoint& waypoint, model::Guard& out);
+  // After the routes, which policies may be bound to.
+  void compile_rate_limits(const ServiceSource& source, const std::vector<std::string>& waypoints,
+                           model::WaypointService& out);
+  model::Telemetry compile_service_telemetry(const ServiceSource& source,
+                                             const std::vector<std::string>& waypoints);
+  uint32_t ready_replicas(const Waypoint& waypoint) const;
   void compile_labels();
+  void report_unbound();
   void report_virtual_services();
   void report_left_out();
   std::optional<Name> find_service(const std::string& host, const std::string& ns) const;
@@ -65,6 +74,12 @@ class WaypointCompiler {
   std::vector<const kube::RequestAuthentication*> authentications_;
   std::map<std::string, Name> by_host_;             // the canonical service of a host
   std::set<const kube::VirtualService*> attached_;  // to some service
+  std::vector<const kube::RateLimitPolicy*> rate_limits_;
+  std::vector<const kube::Telemetry*> telemetries_;
+  std::set<const void*> in_force_;  // of the two, somewhere
+  TelemetryScope telemetry_scope_;
+  // Most services of a namespace have the same.
+  std::map<std::vector<TelemetryLayer>, model::Telemetry> telemetry_of_;
 };
 
 WaypointCompiler::WaypointCompiler(Context& context)
@@ -72,7 +87,9 @@ WaypointCompiler::WaypointCompiler(Context& context)
       virtual_services_(oldest_first(context.objects.virtual_services)),
       destination_rules_(oldest_first(context.objects.destination_rules)),
       policies_(oldest_first(context.objects.authorization_policies)),
-      authentications_(oldest_first(context.objects.request_authentications)) {
+      authentications_(oldest_first(context.objects.request_authentications)),
+      rate_limits_(oldest_first(context.objects.rate_limit_policies)),
+      telemetries_(oldest_first(context.objects.telemetries)) {
   for (const auto& [key, service] : context.out.services) {
     if (service->canonical) by_host_.emplace(service->hostname.str(), service->key());
   }
@@ -86,6 +103,15 @@ WaypointCompiler::WaypointCompiler(Context& context)
     kube::Meta at = service.meta;
     if (line > 0) at.origin.line = line;
     context_.find("MSH011", Severity::kWarning, at, "VirtualService", what);
+  };
+  telemetry_scope_.cluster_domain = context.options.cluster_domain;
+  telemetry_scope_.root_namespace = context.options.root_namespace;
+  telemetry_scope_.collectors = context.options.trace_collectors;
+  telemetry_scope_.complain = [this](const kube::Telemetry& object, int line, bool grave,
+                                     const std::string& what) {
+    kube::Meta at = object.meta;
+    if (line > 0) at.origin.line = line;
+    context_.find("MSH021", grave ? Severity::kWarning : Severity::kInfo, at, "Telemetry", what);
   };
 }
 
@@ -249,6 +275,96 @@ void WaypointCompiler::compile_guard(const ServiceSource& source, const Waypoint
   }
 }
 
+uint32_t WaypointCompiler::ready_replicas(const Waypoint& waypoint) const {
+  uint32_t count = 0;
+  for (const auto& [key, pod] : context_.objects.pods) {
+    const std::string* gateway = label(pod->meta.labels, "gateway.networking.k8s.io/gateway-name");
+    bool runs = !pod->meta.deleting && pod->phase != "Failed" && pod->phase != "Succeeded" &&
+                pod->ready.value_or(true);
+    if (runs && gateway && pod->meta.ns == waypoint.ns && *gateway == waypoint.name) count++;
+  }
+  return std::max<uint32_t>(1, count);
+}
+
+// By targetRefs to the service, to one of its waypoints, or to routes of its own: "Kind ns/name" is the
+// origin of such a route, sectionName its name.
+void WaypointCompiler::compile_rate_limits(const ServiceSource& source,
+                                           const std::vector<std::string>& waypoints,
+                                           model::WaypointService& out) {
+  auto routes_for = [&](const kube::TargetRef& ref, const std::string& ns) {
+    std::set<std::string> found;
+    std::string origin = fmt::format("{} {}/{}", ref.kind, ref.ns.empty() ? ns : ref.ns, ref.name);
+    auto look = [&](const auto& routes) {
+      for (const auto& route : routes) {
+        if (route.origin != origin) continue;
+        if (ref.section_name.empty()) found.insert(origin);
+        if (!ref.section_name.empty() && route.name == ref.section_name) found.insert(route.name);
+      }
+    };
+    for (const model::PortRoutes& port : out.routes.ports) {
+      if (port.http) look(*port.http);
+    }
+    for (const auto& [client, ports] : out.routes.by_client_namespace) {
+      for (const model::PortRoutes& port : ports) {
+        if (port.http) look(*port.http);
+      }
+    }
+    return found;
+  };
+  for (const kube::RateLimitPolicy* policy : rate_limits_) {
+    RateLimitScope scope;
+    bool whole = std::any_of(waypoints.begin(), waypoints.end(), [&](const std::string& name) {
+      return bound(*policy, source, context_.waypoints.at(name));
+    });
+    for (const kube::TargetRef& ref : policy->target_refs) {
+      if (whole || (!ref.ns.empty() && ref.ns != policy->meta.ns)) continue;
+      for (const std::string& route : routes_for(ref, policy->meta.ns)) scope.routes.push_back(route);
+    }
+    if (!whole && scope.routes.empty()) continue;
+    in_force_.insert(policy);
+    bool divided = std::any_of(policy->rules.begin(), policy->rules.end(),
+                               [](const kube::RateLimitPolicy::Rule& rule) { return rule.divided; });
+    if (divided) scope.replicas = ready_replicas(context_.waypoints.at(waypoints.front()));
+    out.guard.rate_limits.push_back(compile_rate_limit_policy(*policy, scope, [&](const std::string& what) {
+      context_.find("MSH020", Severity::kWarning, policy->meta, "RateLimitPolicy", what);
+    }));
+  }
+}
+
+model::Telemetry WaypointCompiler::compile_service_telemetry(const ServiceSource& source,
+                                                             const std::vector<std::string>& waypoints) {
+  const Waypoint& primary = context_.waypoints.at(waypoints.front());
+  const std::string& service_ns = source.service ? source.service->meta.ns : source.entry->meta.ns;
+  std::vector<std::string> places;
+  for (const std::string& ns : {context_.options.root_namespace, primary.ns, service_ns}) {
+    if (std::find(places.begin(), places.end(), ns) == places.end()) places.push_back(ns);
+  }
+  std::vector<TelemetryLayer> layers(places.size() + 2);
+  TelemetryLayer& of_waypoint = layers[places.size()];
+  TelemetryLayer& of_service = layers[places.size() + 1];
+  for (const kube::Telemetry* one : telemetries_) {
+    if (one->selector) continue;
+    TelemetryLayer* layer = nullptr;
+    if (one->target_refs.empty()) {
+      auto place = std::find(places.begin(), places.end(), one->meta.ns);
+      if (place != places.end()) layer = &layers[static_cast<size_t>(place - places.begin())];
+    }
+    for (const kube::TargetRef& ref : one->target_refs) {
+      bool reached = std::any_of(waypoints.begin(), waypoints.end(), [&](const std::string& name) {
+        return targets(ref, one->meta, source, context_.waypoints.at(name));
+      });
+      if (!reached || layer == &of_service) continue;
+      layer = ref.kind == "Service" || ref.kind == "ServiceEntry" ? &of_service : &of_waypoint;
+    }
+    if (!layer) continue;
+    layer->push_back(one);
+    in_force_.insert(one);
+  }
+  auto [known, fresh] = telemetry_of_.try_emplace(std::move(layers));
+  if (fresh) known->second = compile_telemetry(known->first, telemetry_scope_);
+  return known->second;
+}
+
 void WaypointCompiler::compile_service(const std::string& key, const model::Service& service) {
   auto bound_to = context_.out.waypoints_of.find(key);
   if (bound_to == context_.out.waypoints_of.end()) return;
@@ -269,6 +385,8 @@ void WaypointCompiler::compile_service(const std::string& key, const model::Serv
       if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(std::move(one));
     }
   }
+  compile_rate_limits(context_.sources.at(key), bound_to->second, out);
+  out.telemetry = compile_service_telemetry(context_.sources.at(key), bound_to->second);
   context_.out.waypoint_services[key] = std::make_shared<const model::WaypointService>(std::move(out));
 }
 
@@ -317,8 +435,6 @@ void WaypointCompiler::report_left_out() {
   all(context_.objects.tls_routes, "TLSRoute", "write a VirtualService");
   all(context_.objects.backend_tls_policies, "BackendTLSPolicy", "write a DestinationRule");
   all(context_.objects.backend_traffic_policies, "XBackendTrafficPolicy", "write a DestinationRule");
-  all(context_.objects.rate_limit_policies, "RateLimitPolicy", "no limit is in force");
-  all(context_.objects.telemetries, "Telemetry", "the mesh's defaults are in force");
   for (const kube::RequestAuthentication* one : authentications_) {
     if (!one->target_refs.empty()) continue;
     context_.find("MSH014", Severity::kWarning, one->meta, "RequestAuthentication",
@@ -326,13 +442,38 @@ void WaypointCompiler::report_left_out() {
   }
 }
 
+// RateLimitPolicies and Telemetries that no service feels.
+void WaypointCompiler::report_unbound() {
+  for (const kube::RateLimitPolicy* one : rate_limits_) {
+    if (in_force_.contains(one)) continue;
+    context_.find(
+        "MSH020", Severity::kWarning, one->meta, "RateLimitPolicy",
+        "no effect: targetRefs names no Service, ServiceEntry, route or Gateway of its own namespace "
+        "with traffic that passes a waypoint; label the Service or its namespace "
+        "istio.io/use-waypoint");
+  }
+  for (const kube::Telemetry* one : telemetries_) {
+    if (in_force_.contains(one)) continue;
+    std::string why =
+        one->selector ? "waypoints take no Telemetry with a selector; name the Service in targetRefs"
+        : !one->target_refs.empty()
+            ? "targetRefs names no Service, ServiceEntry or Gateway of its own namespace with traffic that "
+              "passes a waypoint; label the Service or its namespace istio.io/use-waypoint"
+            : fmt::format("no service of namespace {} has a waypoint; label it istio.io/use-waypoint",
+                          one->meta.ns);
+    context_.find("MSH021", Severity::kWarning, one->meta, "Telemetry", "no effect: " + why);
+  }
+}
+
 void WaypointCompiler::run() {
   pick_mesh_config();
+  telemetry_scope_.mesh = mesh_;
   compile_settings();
   compile_backends();
   for (const auto& [key, service] : context_.out.services) compile_service(key, *service);
   compile_labels();
   report_virtual_services();
+  report_unbound();
   report_left_out();
 }
 

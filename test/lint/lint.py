@@ -33,7 +33,7 @@ LAYERS = {
     "waypoint/": _NET + _MESH + ("proto/",),
     "cni/": _NET + _MESH + ("net/kernel/", "proto/"),
     "control/": _NET + _MESH + ("proto/", "control/"),
-    "control/compile/": ("net/base/", "mesh/model/", "mesh/kube/"),
+    "control/compile/": ("net/base/", "mesh/model/", "mesh/decide/", "mesh/kube/"),
 }
 # Third-party headers: which folder wraps them, that is, may name them at all.
 WRAPPED = {
