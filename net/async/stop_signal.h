@@ -46,7 +46,8 @@ class StopAwaiter final : private Job {
   bool await_suspend(std::coroutine_handle<> parent) {
     parent_ = parent;
     task_.start(parent);
-    if (task_.done()) return false;
+    // The task may have called stop itself before it first waited.
+    if (task_.done() || signal_.stopped()) return false;
     signal_.waiter_ = this;
     return true;
   }

@@ -241,6 +241,21 @@ TEST_CASE("an answer that ends with its headers does so again", "[sim][waypoint]
   }
 }
 
+TEST_CASE("a body that turns out malformed is answered with 400, once", "[sim][waypoint][7.2]") {
+  const char* kHead = "PUT / HTTP/1.1\r\nhost: api\r\ntransfer-encoding: chunked\r\n\r\n";
+  for (const char* body :
+       {"5x\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n5x\r\nhello\r\n0\r\n\r\n", "5\r\nhelloo\r\n0\r\n\r\n"}) {
+    CAPTURE(body);
+    WaypointWorld world;
+    HttpPod& pod = world.add_pod("api-1", "10.0.2.1", "v1");
+    pod.delay = 10s;
+    std::string answer = world.raw(std::string(kHead) + body + "GET /second HTTP/1.1\r\nhost: api\r\n\r\n");
+    CHECK_THAT(answer, Catch::StartsWith("HTTP/1.1 400 Bad Request\r\n"));
+    CHECK(answer.find("HTTP/1.1", 1) == std::string::npos);
+    CHECK(pod.requests.size() <= 1);
+  }
+}
+
 TEST_CASE("what the waypoint answers itself", "[sim][waypoint][6]") {
   WaypointWorld world;
   world.add_pod("a", "10.0.3.1", "v1");

@@ -379,6 +379,28 @@ void WaypointWorld::finish(HttpAnswer& answer, base::Duration limit) {
   CHECK(done);
 }
 
+Task<void> WaypointWorld::exchange_raw(WaypointWorld& world, Client& client, std::string bytes,
+                                       std::string& answer) {
+  async::Deadline deadline = async::Deadline::in(world.loop, 1min);
+  auto tunnel = co_await client.pool.open(client.key(), client.headers(kVip), deadline);
+  if (!tunnel || tunnel->status() != 200) co_return;
+  Bytes stream(std::move(*tunnel));
+  Result<> sent = co_await io::write_all(stream, base::as_bytes(bytes));
+  std::vector<uint8_t> block(16 * 1024);
+  while (sent) {
+    Result<size_t> got =
+        co_await async::with_deadline(world.loop, deadline, "read", io::read_some(stream, block));
+    if (!got || *got == 0) co_return;
+    answer.append(reinterpret_cast<char*>(block.data()), *got);
+  }
+}
+
+std::string WaypointWorld::raw(std::string bytes, const std::string& account) {
+  std::string answer;
+  loop.run(exchange_raw(*this, client(account), std::move(bytes), answer));
+  return answer;
+}
+
 int WaypointWorld::connect(const std::string& authority, const std::string& account) {
   Client& from = client(account);
   auto opened = loop.run(from.pool.open(from.key(), from.headers(authority), async::Deadline::in(loop, 10s)));

@@ -112,6 +112,8 @@ class WaypointWorld {
   HttpAnswer& send(Request request, const std::string& account = "web");
   HttpAnswer get(const std::string& path, wire::Headers headers = {}, const std::string& account = "web");
   void finish(HttpAnswer& answer, base::Duration limit = std::chrono::minutes(5));
+  // Bytes as they are to the service; what comes back until the waypoint closes, at most a minute.
+  std::string raw(std::string bytes, const std::string& account = "web");
   // The status of a CONNECT to an authority.
   int connect(const std::string& authority, const std::string& account = "web");
 
@@ -126,6 +128,8 @@ class WaypointWorld {
   static async::Task<void> answer(WaypointWorld& world, HttpPod& pod,
                                   std::unique_ptr<conn::HttpStream> request);
   static async::Task<void> run(WaypointWorld& world, Client& client, Request request, HttpAnswer& answer);
+  static async::Task<void> exchange_raw(WaypointWorld& world, Client& client, std::string bytes,
+                                        std::string& answer);
   static async::Task<void> send_body(conn::HttpStream& stream, std::string body);
   static async::Task<void> exchange(WaypointWorld& world, conn::HttpStream& stream, Request request,
                                     HttpAnswer& answer);

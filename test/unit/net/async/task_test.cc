@@ -8,6 +8,7 @@
 #include "net/async/drain.h"
 #include "net/async/queue.h"
 #include "net/async/scope.h"
+#include "net/async/stop_signal.h"
 #include "net/async/wait.h"
 #include "test/support/sim_loop.h"
 
@@ -279,6 +280,28 @@ TEST_CASE("a drain begins once; immediate may overtake graceful") {
   CHECK(drain.deadline().when() == first.when());
   drain.start(DrainMode::kImmediate, Deadline::in(loop, seconds(0)));
   CHECK(drain.mode() == DrainMode::kImmediate);
+}
+
+Task<Result<int>> stops_itself(SimLoop& loop, StopSignal& signal, int& live) {
+  Guard guard(live);
+  signal.stop(base::Error(Code::kClosed, "from within"));
+  co_await sleep_for(loop, std::chrono::hours(1));
+  co_return 1;
+}
+
+Task<std::string> what_stopped(SimLoop& loop, StopSignal& signal, int& live) {
+  Result<int> result = co_await until_stopped(signal, stops_itself(loop, signal, live));
+  co_return result ? "" : result.error().message();
+}
+
+TEST_CASE("a task that stops itself before it first waits is stopped") {
+  SimLoop loop;
+  StopSignal signal(loop);
+  int live = 0;
+  base::TimePoint began = loop.now();
+  CHECK(loop.run(what_stopped(loop, signal, live)) == "from within");
+  CHECK(live == 0);
+  CHECK(loop.now() == began);
 }
 
 }  // namespace culvert::async
