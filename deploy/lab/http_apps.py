@@ -53,7 +53,7 @@ class Application(Handler):
     lock = threading.Lock()
     knobs = {}
     name = ""
-    count = now = most = 0
+    count = now = most = bare = 0
 
     def handle_one(self):
         cls = type(self)
@@ -64,9 +64,10 @@ class Application(Handler):
                 cls.most = 0
             return self.answer(200, {"name": cls.name, "knobs": cls.knobs})
         if self.path == "/seen":
-            return self.answer(200, {"name": cls.name, "count": cls.count, "now": cls.now, "most": cls.most})
+            return self.answer(200, {"name": cls.name, "count": cls.count, "now": cls.now, "most": cls.most, "bare": cls.bare})
         with cls.lock:
             cls.count += 1
+            cls.bare += "x-request-id" not in self.headers   # no waypoint has seen it
             cls.now += 1
             cls.most = max(cls.most, cls.now)
             knobs = dict(cls.knobs)
