@@ -374,6 +374,10 @@ std::optional<int> compare(const Value& left, const Value& right) {
   const auto* a = std::get_if<std::string>(&left);
   const auto* b = std::get_if<std::string>(&right);
   if (a && b) return a->compare(*b);
+  // As integers first: a double has 53 bits of them.
+  const auto* i = std::get_if<int64_t>(&left);
+  const auto* j = std::get_if<int64_t>(&right);
+  if (i && j) return *i < *j ? -1 : *i > *j ? 1 : 0;
   auto x = as_number(left), y = as_number(right);
   if (x && y) return *x < *y ? -1 : *x > *y ? 1 : 0;
   const auto* p = std::get_if<bool>(&left);
@@ -475,7 +479,10 @@ Value run(const Node& node, const Attributes& attributes) {
     }
     case Op::kNegate: {
       Value value = run(node.operands[0], attributes);
-      if (const auto* whole = std::get_if<int64_t>(&value)) return -*whole;
+      if (const auto* whole = std::get_if<int64_t>(&value)) {
+        int64_t negated = 0;
+        return __builtin_sub_overflow(int64_t{0}, *whole, &negated) ? Value{} : Value{negated};
+      }
       auto broken = as_number(value);
       return broken ? Value{-*broken} : Value{};
     }

@@ -95,6 +95,12 @@ TEST_CASE("what expressions give", "[waypoint-2.9]") {
       {"int('12') + 1", "13"},
       {"int(response.code)", "503"},
       {"int('x')", "unknown"},
+      // At the edges of 64 bits nothing wraps, and no digit is lost.
+      {"int('-9223372036854775808')", "-9223372036854775808"},
+      {"-int('-9223372036854775808')", "unknown"},
+      {"int('9223372036854775807') + 1", "unknown"},
+      {"int('9007199254740993') == int('9007199254740992')", "false"},
+      {"int('9007199254740993') > int('9007199254740992')", "true"},
       {"9223372036854775807 + 1", "unknown"},
       {"request.method + ' ' + request.path", "GET /api/v1"},
       {"(1 + 2) == 3", "true"},
