@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 
+import checklist as waypoint_checklist
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 JOBS = os.cpu_count() or 2
 _NET = ("net/base/", "net/wire/", "net/async/", "net/io/", "net/conn/")
@@ -255,8 +257,13 @@ def mains(files):
                 yield f"{path}: {count} lines; a program is a library and a short main"
 
 
+def checklist(files):
+    yield from waypoint_checklist.checklist(files, read)
+
+
 RULES = {"layers": layers, "wrappers": wrappers, "guests": guests, "headers-alone": headers_alone, "format": formatting,
-         "readmes": readmes, "licences": licences, "unfinished": unfinished, "machine-paths": machine_paths, "mains": mains}
+         "readmes": readmes, "licences": licences, "unfinished": unfinished, "machine-paths": machine_paths, "mains": mains,
+         "checklist": checklist}
 
 
 def main():
