@@ -26,10 +26,8 @@ config::WaypointConfig waypoint_config() {
 }
 
 waypoint::Self self_of(const config::WaypointConfig& config) {
-  return {{config.trust_domain, config.namespace_, config.service_account},
-          config.network,
-          config.instance_ip,
-          config.name};
+  return {
+      {config.trust_domain, config.namespace_, config.service_account}, config.network, config.instance_ip};
 }
 
 }  // namespace
