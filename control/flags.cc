@@ -24,6 +24,7 @@ struct Texts {
   std::string listen = "[::]:15012";
   std::string http = "0.0.0.0:8080";
   std::string vip_range = "240.241.0.0/16";
+  std::string selector_l7 = "waypoint";
   std::string log = "info";
   std::vector<std::string> trusted = {"istio-system/ztunnel"};
   std::vector<std::string> collectors;
@@ -57,6 +58,11 @@ void declare(CLI::App& app, Texts& texts, PlaneOptions& plane) {
       ->capture_default_str();
   app.add_option("--cluster-id", compile.cluster_id, "Name of the cluster")->capture_default_str();
   app.add_option("--root-namespace", compile.root_namespace, "Namespace of mesh-wide policies")
+      ->capture_default_str();
+  app.add_option("--selector-l7", texts.selector_l7,
+                 "What policies bound by selector say about HTTP: waypoint (theirs enforces it, without one "
+                 "they refuse) or upstream (as in Istio: no waypoint does)")
+      ->check(CLI::IsMember({"waypoint", "upstream"}))
       ->capture_default_str();
   app.add_option("--vip-cidr", texts.vip_range, "Addresses for services that have none")
       ->capture_default_str();
@@ -184,6 +190,7 @@ Result<DaemonOptions> check(const Texts& texts, const WaypointTexts& waypoints, 
   if (Result<> read = check_collectors(texts.collectors, plane.compile.trace_collectors); !read)
     return fail(std::move(read).error());
   if (Result<> run = check_waypoints(waypoints, *state, plane); !run) return fail(std::move(run).error());
+  if (texts.selector_l7 == "upstream") plane.compile.selector_l7 = SelectorL7::kUpstream;
   return DaemonOptions{texts.directory, std::move(*state), std::move(*vips), std::move(*log),
                        std::move(plane)};
 }

@@ -20,8 +20,10 @@ constexpr char kDraining[] = "draining";
 constexpr base::Duration kSpansCloseMax = std::chrono::seconds(5);
 
 Self self_of(const config::WaypointConfig& config) {
-  return {
-      {config.trust_domain, config.namespace_, config.service_account}, config.network, config.instance_ip};
+  return {{config.trust_domain, config.namespace_, config.service_account},
+          config.network,
+          config.instance_ip,
+          config.name};
 }
 
 // Where the keys of rate limits fall in their tables is nobody's to know.

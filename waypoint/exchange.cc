@@ -71,7 +71,8 @@ std::optional<Reply> receive(Exchange& x) {
 // ---
 std::optional<Reply> authorize(Exchange& x) {
   if (!x.l7 || x.l7->guard.policies.empty()) return std::nullopt;
-  decide::HttpVerdict verdict = x.judge([](const model::HttpPolicy& policy) { return !policy.selector; });
+  decide::HttpVerdict verdict =
+      x.judge([](const model::HttpPolicy& policy) { return !policy.selector; }, x.facts);
   if (verdict.allowed) return std::nullopt;
   x.record.denied_by = verdict.decided_by;
   return replies::denied(verdict.decided_by);
@@ -188,11 +189,9 @@ Exchange::Exchange(Worker& owner, ClientRef who, std::unique_ptr<conn::HttpStrea
   record.client = client;
   record.times.start = worker.loop().now();
   record.times.start_wall = worker.loop().wall_now();
-  if (client->addressed.service) {
-    // The newest rules, not those of the time when the tunnel was opened.
-    l7 = state->l7->service(client->addressed.service->key());
-    default_target.service = client->addressed.service->key();
-  }
+  // The newest rules, not those of the time when the tunnel was opened.
+  if (client->addressed.l7) l7 = state->l7->service(client->addressed.l7->service);
+  if (client->addressed.service) default_target.service = client->addressed.service->key();
   default_target.port = client->addressed.port;
 }
 
@@ -202,12 +201,13 @@ std::vector<std::string> Exchange::trust_domains() const {
   return domains;
 }
 
-decide::HttpVerdict Exchange::judge(std::function<bool(const model::HttpPolicy&)> applies) {
+decide::HttpVerdict Exchange::judge(std::function<bool(const model::HttpPolicy&)> applies,
+                                    const decide::HttpRequestFacts& about) {
   decide::AuthorizeHttpOptions options;
   std::vector<std::string> domains = trust_domains();
   options.trust_domains = domains;
   options.applies = std::move(applies);
-  decide::HttpVerdict verdict = decide::authorize_http(l7->guard.policies, facts, options);
+  decide::HttpVerdict verdict = decide::authorize_http(l7->guard.policies, about, options);
   for (const std::string& policy : verdict.dry_run) {
     worker.log().info("authorization", "dry run: the policy would have decided",
                       {base::Field::text("policy", policy),

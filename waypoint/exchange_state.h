@@ -28,7 +28,8 @@ struct Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   // Judges by the policies of the addressed service that take part; only with `l7`.
-  decide::HttpVerdict judge(std::function<bool(const model::HttpPolicy&)> applies);
+  decide::HttpVerdict judge(std::function<bool(const model::HttpPolicy&)> applies,
+                            const decide::HttpRequestFacts& about);
   // Names our trust domain goes by.
   std::vector<std::string> trust_domains() const;
   void edit(const model::HeaderEdits& edits, wire::Headers& headers);
@@ -38,7 +39,7 @@ struct Exchange {
   std::unique_ptr<conn::HttpStream> stream;
   // The mesh as it was when the request came, to its end.
   MeshStateRef state;
-  model::WaypointServiceRef l7;  // null: addressed to a pod, or no longer bound
+  model::WaypointServiceRef l7;  // null: no longer bound
   RequestRecord record;
   async::StopSignal stop;  // ends waiting for the upstream: the client has gone, the route's time is up
 

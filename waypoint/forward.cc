@@ -275,13 +275,17 @@ Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
   }
 }
 
-// Policies bound by selector: they hold for the endpoints they cover.
+// Policies bound by selector: they hold for the endpoints they cover, and mean their addresses and ports.
 std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
   if (!x_.l7) return std::nullopt;
+  if (!can_tell(x_.l7->guard.policies, *host.workload, *x_.state->l7)) return replies::no_healthy_upstream();
   auto applies = [&](const model::HttpPolicy& policy) {
-    return selects(policy, *host.workload, *x_.state->l7);
+    return *selects(policy, *host.workload, *x_.state->l7);
   };
-  decide::HttpVerdict verdict = x_.judge(applies);
+  decide::HttpRequestFacts facts = x_.facts;
+  facts.destination = host.address;
+  facts.port = host.address.port;
+  decide::HttpVerdict verdict = x_.judge(applies, facts);
   if (verdict.allowed) return std::nullopt;
   x_.record.denied_by = verdict.decided_by;
   return replies::denied(verdict.decided_by);

@@ -44,6 +44,8 @@ std::expected<Addressed, Refusal> of_address(const MeshState& state, const Self&
   bool ours = own && own != pod && pod->waypoint && decide::stands_behind(mesh, *pod->waypoint, *own);
   if (!ours) return refuse(404, "not-bound", "pod " + pod->uid + " does not use this waypoint");
   Addressed out;
+  out.l7 = state.l7->service(model::pods_of_waypoint(self.identity.ns, self.gateway));
+  if (!out.l7) return refuse(404, "not-bound", "we were told of no rules for pods that use this waypoint");
   out.pod = std::move(pod);
   out.port = address.port;
   out.dialled = address;

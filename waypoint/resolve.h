@@ -20,10 +20,10 @@
 namespace culvert::waypoint {
 
 struct Addressed {
-  // Either a service with what we were told to do for it, or a pod.
+  // Either a service or a pod, with what we were told to do for it.
   model::ServiceRef service;
-  model::WaypointServiceRef l7;
   model::WorkloadRef pod;
+  model::WaypointServiceRef l7;
   uint16_t port = 0;         // of the service, or of the pod
   base::SocketAddr dialled;  // what the client dialled; of a name: the first VIP, or unspecified
   model::AppProtocol protocol = model::AppProtocol::kUnknown;
@@ -39,7 +39,8 @@ struct Refusal {
 struct Self {
   model::Identity identity;
   std::string network;
-  base::IpAddr ip;  // of our own workload
+  base::IpAddr ip;      // of our own workload
+  std::string gateway;  // our Gateway's name
 };
 
 std::expected<Addressed, Refusal> resolve(const MeshState& state, const Self& self,

@@ -33,7 +33,7 @@ class Stream {
     record_.times.start = worker.loop().now();
     record_.times.start_wall = worker.loop().wall_now();
     if (server_name_) record_.sni = *server_name_;
-    if (client_->addressed.service) l7_ = state_->l7->service(client_->addressed.service->key());
+    if (client_->addressed.l7) l7_ = state_->l7->service(client_->addressed.l7->service);
     facts_.peer = &client_->identity;
     facts_.source_ip = facts_.remote_ip = client_->address.ip;
     facts_.destination = client_->addressed.dialled;
@@ -43,7 +43,8 @@ class Stream {
   }
 
   async::Task<void> run() {
-    if (!allowed([](const model::HttpPolicy& policy) { return !policy.selector; })) co_return finish();
+    bool pass = allowed([](const model::HttpPolicy& policy) { return !policy.selector; }, facts_);
+    if (!pass) co_return finish();
     Cluster* cluster = route();
     if (!cluster) co_return finish();
     std::expected<Dialled, UpstreamFailure> upstream = co_await connect(*cluster);
@@ -73,7 +74,7 @@ class Stream {
   }
 
   template <class Applies>
-  bool allowed(Applies applies) {
+  bool allowed(Applies applies, const decide::HttpRequestFacts& facts) {
     if (!l7_ || l7_->guard.policies.empty()) return true;
     decide::AuthorizeHttpOptions options;
     options.http = false;
@@ -81,7 +82,7 @@ class Stream {
     domains.push_back(worker_.self().identity.trust_domain.str());
     options.trust_domains = domains;
     options.applies = std::move(applies);
-    decide::HttpVerdict verdict = decide::authorize_http(l7_->guard.policies, facts_, options);
+    decide::HttpVerdict verdict = decide::authorize_http(l7_->guard.policies, facts, options);
     if (verdict.allowed) return true;
     record_.denied_by = verdict.decided_by;
     record_.details = "rbac_access_denied_matched_policy[" +
@@ -89,6 +90,21 @@ class Stream {
     record_.termination = record_.details;
     stream_->abort();
     return false;
+  }
+
+  // Policies bound by selector: they hold for the endpoints they cover, and mean their addresses and ports.
+  bool allowed_at(const Host& host) {
+    if (!l7_) return true;
+    if (!can_tell(l7_->guard.policies, *host.workload, *state_->l7)) {
+      refuse(Flag::kNoHealthyUpstream, "the labels of the endpoint are not known yet");
+      return false;
+    }
+    decide::HttpRequestFacts facts = facts_;
+    facts.destination = host.address;
+    facts.port = host.address.port;
+    return allowed(
+        [&](const model::HttpPolicy& policy) { return *selects(policy, *host.workload, *state_->l7); },
+        facts);
   }
 
   // Null: refused already.
@@ -128,9 +144,7 @@ class Stream {
       record_.attempts = static_cast<uint32_t>(attempt);
       record_.upstream = host->workload;
       record_.upstream_address = host->address;
-      bool pass = allowed(
-          [&](const model::HttpPolicy& policy) { return selects(policy, *host->workload, *state_->l7); });
-      if (!pass) co_return std::unexpected(std::move(last));
+      if (!allowed_at(*host)) co_return std::unexpected(std::move(last));
       seat_ = cluster.limits().connection(cluster.policy().pool);
       if (!seat_) {
         refuse(Flag::kUpstreamOverflow, "overflow");

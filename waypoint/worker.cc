@@ -94,6 +94,7 @@ const Worker::Compiled& Worker::compiled(const model::WaypointServiceRef& rules)
   if (!slot.rules) {
     slot.rules = rules;
     slot.tokens = jwt::TokenRules::compile(rules->guard.authentications);
+    slot.reach = model::reach_of(*rules);
     for (const std::string& problem : slot.tokens->problems()) {
       log_.warn("jwt", problem, {base::Field::text("service", rules->service.to_string())});
     }

@@ -9,6 +9,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "mesh/ca/cert_cache.h"
@@ -72,6 +73,7 @@ class Worker {
   struct Compiled {
     model::WaypointServiceRef rules;
     std::shared_ptr<const jwt::TokenRules> tokens;
+    std::set<model::NamespacedHostname> reach;  // model::reach_of
     std::unique_ptr<decide::RateLimitRules> limits;
     std::unique_ptr<const TelemetryRules> telemetry;
   };

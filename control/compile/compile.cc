@@ -23,16 +23,19 @@ bool older(const kube::Meta& a, const kube::Meta& b) {
 
 Compiled compile(const kube::Objects& objects, const CompileOptions& options, const Compiled* previous) {
   Compiled out;
-  Context context{objects, options, previous, out, {}, {}, {}, {}, {}, {}};
+  Context context{objects, options, previous, out, {}, {}, {}, {}, {}};
   if (const std::string* network =
           label(objects.namespace_labels(options.system_namespace), "topology.istio.io/network")) {
     context.network = *network;
   }
+  context.mesh = pick_mesh_config(context);
   compile_waypoints(context);
   compile_services(context);
+  plan_selector_policies(context);
   compile_authorization_policies(context);
   compile_peer_authentications(context);
   compile_workloads(context);
+  report_selector_policies(context);
   compile_waypoint_resources(context);
   std::stable_sort(out.findings.begin(), out.findings.end(), [](const Finding& a, const Finding& b) {
     return std::tie(a.origin.file, a.origin.line, a.code, a.message) <

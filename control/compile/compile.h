@@ -17,12 +17,19 @@
 
 namespace culvert::control {
 
+// Who carries out what policies bound by selector say about HTTP.
+enum class SelectorL7 : unsigned char {
+  kWaypoint,  // the waypoint of the workloads they select; without one they refuse
+  kUpstream,  // nobody, as in Istio's ambient mode
+};
+
 struct CompileOptions {
   std::string cluster_id = "Kubernetes";
   std::string trust_domain = "cluster.local";
   std::string cluster_domain = "cluster.local";
   std::string root_namespace = "istio-system";
   std::string system_namespace = "istio-system";  // carries topology.istio.io/network
+  SelectorL7 selector_l7 = SelectorL7::kWaypoint;
   // The stable VIP of a Service or ServiceEntry host that has none; an error leaves it without.
   std::function<base::Result<base::IpAddr>(const std::string& key)> allocate_vip;
   // The key set behind a URI as it was last fetched; empty: none, and its tokens are refused. Null: none at

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "control/compile/compile.h"
+#include "control/compile/selector.h"
 
 namespace culvert::control {
 
@@ -39,41 +40,35 @@ struct ServiceSource {
   }
 };
 
-inline const std::string* label(const kube::Labels& labels, const std::string& key) {
-  auto found = labels.find(key);
-  return found == labels.end() ? nullptr : &found->second;
-}
-// Every entry of `selector` is in `labels`.
-inline bool selects(const kube::Labels& selector, const kube::Labels& labels) {
-  for (const auto& [key, value] : selector) {
-    const std::string* have = label(labels, key);
-    if (!have || *have != value) return false;
-  }
-  return true;
-}
+// An AuthorizationPolicy without targetRefs (selector_l7.cc).
+struct SelectorPolicy {
+  const kube::AuthorizationPolicy* source = nullptr;
+  Coverage coverage;
+  bool needs_waypoint = false;  // some rule can be judged by a waypoint only
+  // For node proxies: the resource its workloads name; empty: it holds by its scope, or is not sent.
+  std::string by_name;
+  // Of a DENY that workloads name: what it came to, and which rules speak of the last hop (about_hop).
+  std::vector<model::PolicyRule> denies;
+  std::vector<bool> denies_hop;
+  std::vector<std::string> unguarded;  // workloads it covers that have no waypoint
+  bool guarded = false;                // some have
+};
 
-// Objects by a selector that is not empty, so that a workload is held only against those that may select it.
-template <class T>
-class SelectorIndex {
- public:
-  void add(const kube::Labels& selector, T* object) {
-    if (selector.empty()) return;
-    const auto& [key, value] = *selector.begin();
-    by_label_[key][value].push_back(object);
-  }
-  // Those whose first label is among `labels`; the caller looks at the whole selector.
-  template <class Call>
-  void each_candidate(const kube::Labels& labels, Call call) const {
-    for (const auto& [key, by_value] : by_label_) {
-      const std::string* value = label(labels, key);
-      auto found = value ? by_value.find(*value) : by_value.end();
-      if (found == by_value.end()) continue;
-      for (T* object : found->second) call(*object);
-    }
-  }
+struct SelectorTokens {
+  const kube::RequestAuthentication* source = nullptr;
+  Coverage coverage;
+  std::vector<std::string> unguarded;
+  bool guarded = false;
+};
 
- private:
-  std::map<std::string, std::map<std::string, std::vector<T*>>> by_label_;
+// All of them. The vectors are filled before the indexes and do not grow afterwards.
+struct SelectorPolicies {
+  std::vector<SelectorPolicy> policies;  // oldest first
+  std::vector<SelectorTokens> tokens;    // oldest first; none with SelectorL7::kUpstream
+  CoverageIndex<SelectorPolicy> covering;
+  CoverageIndex<SelectorTokens> tokens_covering;
+  std::map<std::string, std::vector<std::string>> waypoint_accounts;  // by "ns/name" of a waypoint
+  std::set<std::string> hop_accounts;                                 // "ns/account" of every waypoint
 };
 
 struct Context {
@@ -85,10 +80,10 @@ struct Context {
   std::map<std::string, Waypoint> waypoints;     // by "ns/name"
   std::map<std::string, ServiceSource> sources;  // by service key
   std::map<std::string, SelectorIndex<const ServiceSource>> sources_by_ns;
-  // Policies that are sent and select workloads, and all PeerAuthentications, by namespace: a workload is
-  // held against those of its own namespace and of the root namespace only.
-  std::map<std::string, SelectorIndex<const kube::AuthorizationPolicy>> selector_policies;
+  // By namespace: a workload is held against those of its own namespace and of the root namespace only.
   std::map<std::string, std::vector<const kube::PeerAuthentication*>> peer_authentications;
+  SelectorPolicies selectors = {};
+  const kube::MeshConfig* mesh = nullptr;  // null: none was given
 
   // As it is in force; null: there is none.
   const std::shared_ptr<const model::Policy>* previous_policy(const std::string& key) const {
@@ -107,22 +102,43 @@ struct Context {
 void compile_waypoints(Context& context);
 // `workload`: the object is a workload, not a service.
 WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind, bool workload);
+// Whose services and workloads may use it.
+std::set<std::string> allowed_namespaces(const Context& context, const Waypoint& waypoint);
 const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta);
 // services.cc
 void compile_services(Context& context);
 model::AppProtocol app_protocol(std::string_view name, std::string_view protocol, uint16_t port);
-// policies.cc
+// policies.cc, after plan_selector_policies
 void compile_authorization_policies(Context& context);
-// Names of selector policies on a workload, sorted. After compile_authorization_policies.
-std::vector<std::string> selected_policies(const Context& context, const std::string& ns,
-                                           const kube::Labels& labels);
+// selector_l7.cc, after services
+void plan_selector_policies(Context& context);
+// Some part of it is not seen by a node proxy.
+bool needs_waypoint(const kube::AuthorizationPolicy::Rule& rule);
+// It names the principal of a waypoint, and so speaks of who connects last, not of the client.
+bool about_hop(const Context& context, const kube::AuthorizationPolicy::Rule& rule);
+// Names of policies a workload lists, in the order of section 2.6; `waypoints`: "ns/name" of those its
+// traffic may come from.
+std::vector<std::string> attached_policies(Context& context, const std::string& name, const kube::Meta& meta,
+                                           const std::set<std::string>& waypoints);
+void report_selector_policies(Context& context);
+// selector_guard.cc
+// Some pod of the service may be covered. Goes by selectors: pods come and go, rules should not.
+bool may_cover(const Coverage& coverage, const ServiceSource& source);
+// What covers endpoints that a waypoint sends to: those of `services`, and any pod of `namespaces`.
+struct WaypointReach {
+  std::vector<const ServiceSource*> services;
+  std::set<std::string> namespaces;
+};
+void compile_selector_guard(Context& context, const WaypointReach& reach, model::Guard& out);
 // peer_auth.cc
 void compile_peer_authentications(Context& context);
 std::vector<std::string> peer_authentication_policies(const Context& context, const std::string& ns,
                                                       const kube::Labels& labels);
 // workloads.cc
 void compile_workloads(Context& context);
-// waypoint_services.cc, after all others
+// waypoint_services.cc
+const kube::MeshConfig* pick_mesh_config(Context& context);
+// After all others.
 void compile_waypoint_resources(Context& context);
 
 // Oldest first; ties by namespace, then name, so that replicas agree.

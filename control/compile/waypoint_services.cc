@@ -39,34 +39,34 @@ class WaypointCompiler {
 
  private:
   using Name = model::NamespacedHostname;
-  void pick_mesh_config();
   void compile_settings();
   void compile_backends();
   void compile_service(const std::string& key, const model::Service& service);
   void compile_routes(const model::Service& service, const Waypoint& waypoint, model::WaypointService& out);
-  void compile_guard(const ServiceSource& source, const Waypoint& waypoint, model::Guard& out);
+  // By targetRefs; `source` null: for pods addressed as such.
+  void compile_guard(const ServiceSource* source, const Waypoint& waypoint, model::Guard& out);
+  void compile_pods(const std::string& key, const Waypoint& waypoint);
   // After the routes, which policies may be bound to.
   void compile_rate_limits(const ServiceSource& source, const std::vector<std::string>& waypoints,
                            model::WaypointService& out);
   model::Telemetry compile_service_telemetry(const ServiceSource& source,
                                              const std::vector<std::string>& waypoints);
   uint32_t ready_replicas(const Waypoint& waypoint) const;
-  void compile_labels();
   void report_unbound();
   void report_virtual_services();
   void report_left_out();
   std::optional<Name> find_service(const std::string& host, const std::string& ns) const;
-  bool targets(const kube::TargetRef& ref, const kube::Meta& policy, const ServiceSource& source,
+  bool targets(const kube::TargetRef& ref, const kube::Meta& policy, const ServiceSource* source,
                const Waypoint& waypoint) const;
   template <class Policy>
-  bool bound(const Policy& policy, const ServiceSource& source, const Waypoint& waypoint) const {
+  bool bound(const Policy& policy, const ServiceSource* source, const Waypoint& waypoint) const {
     return std::any_of(policy.target_refs.begin(), policy.target_refs.end(), [&](const kube::TargetRef& ref) {
       return targets(ref, policy.meta, source, waypoint);
     });
   }
 
   Context& context_;
-  const kube::MeshConfig* mesh_ = nullptr;  // null: none was given
+  const kube::MeshConfig* mesh_;  // null: none was given
   RouteScope scope_;
   std::vector<const kube::VirtualService*> virtual_services_;
   std::vector<const kube::DestinationRule*> destination_rules_;
@@ -84,6 +84,7 @@ class WaypointCompiler {
 
 WaypointCompiler::WaypointCompiler(Context& context)
     : context_(context),
+      mesh_(context.mesh),
       virtual_services_(oldest_first(context.objects.virtual_services)),
       destination_rules_(oldest_first(context.objects.destination_rules)),
       policies_(oldest_first(context.objects.authorization_policies)),
@@ -123,24 +124,6 @@ std::optional<model::NamespacedHostname> WaypointCompiler::find_service(const st
     return own->second->key();
   auto found = by_host_.find(full);
   return found == by_host_.end() ? std::nullopt : std::optional(found->second);
-}
-
-void WaypointCompiler::pick_mesh_config() {
-  const kube::Meta* from = nullptr;
-  auto take = [&](const auto& object, std::string_view kind) {
-    if (!object.mesh) return;
-    if (mesh_) {
-      context_.find("MSH012", Severity::kWarning, object.meta, kind,
-                    "its meshConfig is ignored: that of " + from->origin.to_string() + " is in force");
-      return;
-    }
-    mesh_ = &*object.mesh;
-    from = &object.meta;
-  };
-  for (const auto* install : oldest_first(context_.objects.istio_operators)) take(*install, "IstioOperator");
-  for (const auto* map : oldest_first(context_.objects.config_maps)) {
-    if (map->meta.ns == context_.options.root_namespace) take(*map, "ConfigMap");
-  }
 }
 
 void WaypointCompiler::compile_settings() {
@@ -247,11 +230,13 @@ void WaypointCompiler::compile_routes(const model::Service& service, const Waypo
 }
 
 bool WaypointCompiler::targets(const kube::TargetRef& ref, const kube::Meta& policy,
-                               const ServiceSource& source, const Waypoint& waypoint) const {
-  const kube::Meta& service = source.service ? source.service->meta : source.entry->meta;
+                               const ServiceSource* source, const Waypoint& waypoint) const {
   if (!ref.ns.empty() && ref.ns != policy.ns) return false;
-  if (ref.kind == "Service") return source.service && policy.ns == service.ns && ref.name == service.name;
-  if (ref.kind == "ServiceEntry") return source.entry && policy.ns == service.ns && ref.name == service.name;
+  if (ref.kind == "Service" || ref.kind == "ServiceEntry") {
+    if (!source || (ref.kind == "Service") != (source->service != nullptr)) return false;
+    const kube::Meta& service = source->service ? source->service->meta : source->entry->meta;
+    return policy.ns == service.ns && ref.name == service.name;
+  }
   if (ref.kind == "Gateway") return policy.ns == waypoint.ns && ref.name == waypoint.name;
   if (ref.kind == "GatewayClass") {
     auto gateway = context_.objects.gateways.find(waypoint.ns + "/" + waypoint.name);
@@ -261,7 +246,7 @@ bool WaypointCompiler::targets(const kube::TargetRef& ref, const kube::Meta& pol
   return false;
 }
 
-void WaypointCompiler::compile_guard(const ServiceSource& source, const Waypoint& waypoint,
+void WaypointCompiler::compile_guard(const ServiceSource* source, const Waypoint& waypoint,
                                      model::Guard& out) {
   for (const kube::AuthorizationPolicy* policy : policies_) {
     if (!bound(*policy, source, waypoint)) continue;
@@ -314,7 +299,7 @@ void WaypointCompiler::compile_rate_limits(const ServiceSource& source,
   for (const kube::RateLimitPolicy* policy : rate_limits_) {
     RateLimitScope scope;
     bool whole = std::any_of(waypoints.begin(), waypoints.end(), [&](const std::string& name) {
-      return bound(*policy, source, context_.waypoints.at(name));
+      return bound(*policy, &source, context_.waypoints.at(name));
     });
     for (const kube::TargetRef& ref : policy->target_refs) {
       if (whole || (!ref.ns.empty() && ref.ns != policy->meta.ns)) continue;
@@ -351,7 +336,7 @@ model::Telemetry WaypointCompiler::compile_service_telemetry(const ServiceSource
     }
     for (const kube::TargetRef& ref : one->target_refs) {
       bool reached = std::any_of(waypoints.begin(), waypoints.end(), [&](const std::string& name) {
-        return targets(ref, one->meta, source, context_.waypoints.at(name));
+        return targets(ref, one->meta, &source, context_.waypoints.at(name));
       });
       if (!reached || layer == &of_service) continue;
       layer = ref.kind == "Service" || ref.kind == "ServiceEntry" ? &of_service : &of_waypoint;
@@ -375,7 +360,7 @@ void WaypointCompiler::compile_service(const std::string& key, const model::Serv
   // A policy holds at each of the waypoints, also where it names only the canary's Gateway.
   for (const std::string& name : bound_to->second) {
     model::Guard guard;
-    compile_guard(context_.sources.at(key), context_.waypoints.at(name), guard);
+    compile_guard(&context_.sources.at(key), context_.waypoints.at(name), guard);
     for (auto& policy : guard.policies) {
       if (std::find(out.guard.policies.begin(), out.guard.policies.end(), policy) == out.guard.policies.end())
         out.guard.policies.push_back(std::move(policy));
@@ -385,20 +370,27 @@ void WaypointCompiler::compile_service(const std::string& key, const model::Serv
       if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(std::move(one));
     }
   }
+  WaypointReach reach;
+  for (const Name& name : model::reach_of(out)) {
+    auto source = context_.sources.find(name.to_string());
+    if (source != context_.sources.end()) reach.services.push_back(&source->second);
+  }
+  compile_selector_guard(context_, reach, out.guard);
   compile_rate_limits(context_.sources.at(key), bound_to->second, out);
   out.telemetry = compile_service_telemetry(context_.sources.at(key), bound_to->second);
   context_.out.waypoint_services[key] = std::make_shared<const model::WaypointService>(std::move(out));
 }
 
-void WaypointCompiler::compile_labels() {
-  for (const auto& [key, pod] : context_.objects.pods) {
-    model::WorkloadLabels out;
-    out.uid = fmt::format("{}//Pod/{}/{}", context_.options.cluster_id, pod->meta.ns, pod->meta.name);
-    if (!context_.out.workloads.contains(out.uid)) continue;
-    out.labels = pod->meta.labels;
-    std::string uid = out.uid;
-    context_.out.workload_labels[uid] = std::make_shared<const model::WorkloadLabels>(std::move(out));
-  }
+// What holds for pods that use the waypoint themselves: routes are for services.
+void WaypointCompiler::compile_pods(const std::string& key, const Waypoint& waypoint) {
+  if (waypoint.traffic != "workload" && waypoint.traffic != "all") return;
+  model::WaypointService out;
+  out.service = model::pods_of_waypoint(waypoint.ns, waypoint.name);
+  compile_guard(nullptr, waypoint, out.guard);
+  compile_selector_guard(context_, {{}, allowed_namespaces(context_, waypoint)}, out.guard);
+  std::string name = out.service.to_string();
+  context_.out.waypoints_of[name] = {key};
+  context_.out.waypoint_services[name] = std::make_shared<const model::WaypointService>(std::move(out));
 }
 
 void WaypointCompiler::report_virtual_services() {
@@ -435,11 +427,6 @@ void WaypointCompiler::report_left_out() {
   all(context_.objects.tls_routes, "TLSRoute", "write a VirtualService");
   all(context_.objects.backend_tls_policies, "BackendTLSPolicy", "write a DestinationRule");
   all(context_.objects.backend_traffic_policies, "XBackendTrafficPolicy", "write a DestinationRule");
-  for (const kube::RequestAuthentication* one : authentications_) {
-    if (!one->target_refs.empty()) continue;
-    context_.find("MSH014", Severity::kWarning, one->meta, "RequestAuthentication",
-                  "waypoints take it by targetRefs only; without them no token is looked at");
-  }
 }
 
 // RateLimitPolicies and Telemetries that no service feels.
@@ -466,18 +453,37 @@ void WaypointCompiler::report_unbound() {
 }
 
 void WaypointCompiler::run() {
-  pick_mesh_config();
   telemetry_scope_.mesh = mesh_;
   compile_settings();
   compile_backends();
   for (const auto& [key, service] : context_.out.services) compile_service(key, *service);
-  compile_labels();
+  for (const auto& [key, waypoint] : context_.waypoints) compile_pods(key, waypoint);
   report_virtual_services();
   report_unbound();
   report_left_out();
 }
 
 }  // namespace
+
+const kube::MeshConfig* pick_mesh_config(Context& context) {
+  const kube::MeshConfig* mesh = nullptr;
+  const kube::Meta* from = nullptr;
+  auto take = [&](const auto& object, std::string_view kind) {
+    if (!object.mesh) return;
+    if (mesh) {
+      context.find("MSH012", Severity::kWarning, object.meta, kind,
+                   "its meshConfig is ignored: that of " + from->origin.to_string() + " is in force");
+      return;
+    }
+    mesh = &*object.mesh;
+    from = &object.meta;
+  };
+  for (const auto* install : oldest_first(context.objects.istio_operators)) take(*install, "IstioOperator");
+  for (const auto* map : oldest_first(context.objects.config_maps)) {
+    if (map->meta.ns == context.options.root_namespace) take(*map, "ConfigMap");
+  }
+  return mesh;
+}
 
 void compile_waypoint_resources(Context& context) { WaypointCompiler(context).run(); }
 

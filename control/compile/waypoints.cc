@@ -164,6 +164,14 @@ void compile_waypoints(Context& context) {
   }
 }
 
+std::set<std::string> allowed_namespaces(const Context& context, const Waypoint& waypoint) {
+  std::set<std::string> out = {waypoint.ns};
+  for (const auto& [name, ns] : context.objects.namespaces) {
+    if (admits(context, waypoint, name)) out.insert(name);
+  }
+  return out;
+}
+
 const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta) {
   const std::string* gateway = label(meta.labels, kGatewayName);
   if (!gateway) return nullptr;

@@ -77,19 +77,37 @@ void set_protocol(const kube::Labels& labels, const kube::Labels& annotations, m
   }
 }
 
-void set_waypoint(Context& context, const kube::Meta& meta, std::string_view kind, model::Workload& out) {
+// Names of the waypoints that traffic for the workload itself goes through.
+std::vector<std::string> set_waypoint(Context& context, const kube::Meta& meta, std::string_view kind,
+                                      model::Workload& out) {
   if (const Waypoint* own = waypoint_instance(context, meta)) {
     out.app_tunnel = own->binding;
-    return;
+    return {};
   }
-  out.waypoint = bind_waypoint(context, meta, kind, true).primary;
+  WaypointBinding binding = bind_waypoint(context, meta, kind, true);
+  out.waypoint = std::move(binding.primary);
+  // Its canary, if one is named, is not used for workloads.
+  if (binding.names.size() > 1) binding.names.resize(1);
+  return std::move(binding.names);
 }
 
-void set_policies(const Context& context, const std::string& ns, const kube::Labels& labels,
+// After its services are known. `meta`: whose labels selectors look at; `waypoints`: the workload's own.
+void set_policies(Context& context, const kube::Meta& meta, const std::vector<std::string>& waypoints,
                   model::Workload& out) {
-  for (const std::string& name : selected_policies(context, ns, labels))
-    out.authorization_policies.push_back(name);
-  for (const std::string& name : peer_authentication_policies(context, ns, labels)) {
+  std::set<std::string> all;
+  // One that is not ready serves nobody yet.
+  auto take = [&](const std::string& name) {
+    if (context.waypoints.at(name).address) all.insert(name);
+  };
+  std::for_each(waypoints.begin(), waypoints.end(), take);
+  for (const Membership& member : out.services) {
+    // A service elsewhere is not told of the policies of this namespace.
+    auto bound = context.out.waypoints_of.find(member.service.to_string());
+    if (member.service.ns == out.ns && bound != context.out.waypoints_of.end()) {
+      std::for_each(bound->second.begin(), bound->second.end(), take);
+    }
+  }
+  for (const std::string& name : attached_policies(context, out.name, meta, all)) {
     out.authorization_policies.push_back(name);
   }
 }
@@ -242,8 +260,13 @@ model::Locality parse_locality(const std::string& text) {
   return {parts[0], parts[1], parts[2]};
 }
 
-// One that is as it was stays the same object: nothing after this has to look into it again.
-void publish(Context& context, model::Workload out) {
+// One that is as it was stays the same object: nothing after this has to look into it again. `labels`: what
+// selectors go by; waypoints wait for them, so a workload without any says so too.
+void publish(Context& context, model::Workload out, kube::Labels labels) {
+  auto& told = context.out.workload_labels;
+  told.try_emplace(told.end(), out.uid,
+                   std::make_shared<const model::WorkloadLabels>(
+                       model::WorkloadLabels{out.uid, {labels.begin(), labels.end()}}));
   std::shared_ptr<const model::Workload> made;
   if (context.previous) {
     auto before = context.previous->workloads.find(out.uid);
@@ -281,8 +304,7 @@ void compile_pod(Context& context, const kube::Pod& pod, const SliceIndex& slice
   set_names(pod.meta.labels, workload_name(pod.meta), out);
   set_protocol(pod.meta.labels, pod.meta.annotations, out);
   set_place(context, out);
-  set_waypoint(context, pod.meta, "Pod", out);
-  set_policies(context, pod.meta.ns, pod.meta.labels, out);
+  std::vector<std::string> waypoints = set_waypoint(context, pod.meta, "Pod", out);
   add_selected(context, pod.meta.ns, pod.meta.labels, out,
                [&](const ServiceSource& source) { return pod_ports(source, pod); });
   if (auto found = slices.find(pod.meta.key()); found != slices.end()) {
@@ -293,7 +315,8 @@ void compile_pod(Context& context, const kube::Pod& pod, const SliceIndex& slice
                  slice_ports(*service_of(context, *slice), *slice));
     }
   }
-  publish(context, std::move(out));
+  set_policies(context, pod.meta, waypoints, out);
+  publish(context, std::move(out), pod.meta.labels);
 }
 
 // What WorkloadEntry and ServiceEntry endpoints share.
@@ -328,11 +351,11 @@ void compile_workload_entry(Context& context, const kube::WorkloadEntry& entry) 
   set_place(context, out);
   kube::Meta merged = meta;
   merged.labels = labels;
-  set_waypoint(context, merged, "WorkloadEntry", out);
-  set_policies(context, meta.ns, labels, out);
+  std::vector<std::string> waypoints = set_waypoint(context, merged, "WorkloadEntry", out);
   add_selected(context, meta.ns, labels, out,
                [&](const ServiceSource& source) { return entry_ports(source, entry.ports); });
-  publish(context, std::move(out));
+  set_policies(context, merged, waypoints, out);
+  publish(context, std::move(out), std::move(labels));
 }
 
 void compile_inline(Context& context, const kube::ServiceEntry& entry, const kube::WorkloadEntry& endpoint,
@@ -345,18 +368,20 @@ void compile_inline(Context& context, const kube::ServiceEntry& entry, const kub
   set_names(entry.meta.labels, entry.meta.name, out);
   set_protocol(entry.meta.labels, entry.meta.annotations, out);
   set_place(context, out);
-  set_policies(context, entry.meta.ns, entry.meta.labels, out);
+  std::vector<std::string> waypoints;
   if (!implicit) {
     kube::Meta meta = entry.meta;
     for (const auto& [key, value] : endpoint.labels) meta.labels[key] = value;
-    set_waypoint(context, meta, "ServiceEntry", out);
+    waypoints = set_waypoint(context, meta, "ServiceEntry", out);
   }
   for (const std::string& host : hosts) {
     auto source = context.sources.find(entry.meta.ns + "/" + host);
     if (source == context.sources.end() || source->second.entry.get() != &entry) continue;
     add_member(out, entry.meta.ns, host, entry_ports(source->second, endpoint.ports));
   }
-  if (!out.services.empty()) publish(context, std::move(out));
+  if (out.services.empty()) return;
+  set_policies(context, entry.meta, waypoints, out);
+  publish(context, std::move(out), entry.meta.labels);
 }
 
 void compile_service_entry(Context& context, const kube::ServiceEntry& entry) {
@@ -393,7 +418,7 @@ void compile_slice(Context& context, const kube::EndpointSlice& slice) {
     set_place(context, out);
     add_member(out, slice.meta.ns, hostname_of(context, slice.meta.ns, slice.service),
                slice_ports(*service, slice));
-    publish(context, std::move(out));
+    publish(context, std::move(out), {});
   }
 }
 

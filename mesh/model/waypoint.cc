@@ -48,10 +48,36 @@ BackendRef WaypointView::backend(const NamespacedHostname& name) const {
   return found == backends_.end() ? nullptr : found->second;
 }
 
+std::set<NamespacedHostname> reach_of(const WaypointService& service) {
+  std::set<NamespacedHostname> out = {service.service};
+  auto take = [&](const RouteTarget& target) { out.insert(target.service); };
+  auto from = [&](const std::vector<PortRoutes>& ports) {
+    static const std::vector<HttpRoute> no_http;
+    static const std::vector<TcpRoute> no_tcp;
+    for (const PortRoutes& port : ports) {
+      for (const HttpRoute& route : port.http ? *port.http : no_http) {
+        for (const RouteTarget& target : route.targets) take(target);
+        for (const Mirror& mirror : route.mirrors) take(mirror.target);
+      }
+      for (const TcpRoute& route : port.tcp ? *port.tcp : no_tcp) {
+        for (const RouteTarget& target : route.targets) take(target);
+      }
+    }
+  };
+  from(service.routes.ports);
+  for (const auto& [ns, ports] : service.routes.by_client_namespace) from(ports);
+  return out;
+}
+
 const LabelMap& WaypointView::labels(std::string_view uid) const {
   static const LabelMap kNone;
+  const LabelMap* known = known_labels(uid);
+  return known ? *known : kNone;
+}
+
+const LabelMap* WaypointView::known_labels(std::string_view uid) const {
   auto found = labels_.find(uid);
-  return found == labels_.end() ? kNone : found->second->labels;
+  return found == labels_.end() ? nullptr : &found->second->labels;
 }
 
 std::shared_ptr<const WaypointView> WaypointView::empty() { return std::make_shared<WaypointView>(); }

@@ -5,6 +5,7 @@
 // | resource         | name         | one for                                                            |
 // |------------------|--------------|--------------------------------------------------------------------|
 // | WaypointService  | "ns/host"    | every service bound to the waypoint: routes, guard, telemetry      |
+// |                  | "ns/pods@gw" | the pods that use waypoint gw themselves: guard, telemetry         |
 // | Backend          | "ns/host"    | every service it may send to: traffic policy, subsets              |
 // | WorkloadLabels   | workload uid | every pod whose labels matter: endpoints, clients of source matches |
 // | WaypointSettings | "mesh"       | the mesh: logs, paths, defaults                                    |
@@ -14,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -81,6 +83,15 @@ struct WaypointService {
   bool operator==(const WaypointService&) const = default;
 };
 
+// The name of what holds for pods that use a waypoint themselves: a WaypointService without routes. No
+// service can be called so.
+inline NamespacedHostname pods_of_waypoint(std::string_view ns, std::string_view gateway) {
+  return {ns, "pods@" + std::string(gateway)};
+}
+
+// The services whose endpoints may answer what is addressed to it: itself, and where its routes go.
+std::set<NamespacedHostname> reach_of(const WaypointService& service);
+
 struct WorkloadLabels {
   std::string uid;
   LabelMap labels;
@@ -126,6 +137,8 @@ class WaypointView {
   BackendRef backend(const NamespacedHostname& name) const;
   // Empty if unknown.
   const LabelMap& labels(std::string_view uid) const;
+  // Null: they have not come yet.
+  const LabelMap* known_labels(std::string_view uid) const;
   const WaypointSettings& settings() const { return *settings_; }
   const std::map<NamespacedHostname, WaypointServiceRef>& services() const { return services_; }
   uint64_t generation() const { return generation_; }

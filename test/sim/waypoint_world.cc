@@ -26,8 +26,10 @@ config::WaypointConfig waypoint_config() {
 }
 
 waypoint::Self self_of(const config::WaypointConfig& config) {
-  return {
-      {config.trust_domain, config.namespace_, config.service_account}, config.network, config.instance_ip};
+  return {{config.trust_domain, config.namespace_, config.service_account},
+          config.network,
+          config.instance_ip,
+          config.name};
 }
 
 }  // namespace

@@ -10,12 +10,19 @@ namespace culvert::waypoint {
 
 namespace {
 
-// A RequestAuthentication bound by selector takes part if any endpoint of the addressed service is covered:
-// which one will answer is not known yet, and a bad token must not pass by luck.
+// A RequestAuthentication bound by selector takes part if any endpoint that may answer is covered, or may be:
+// which one will is not known yet, and a bad token must not pass by luck.
 bool takes_part(const Exchange& x, const jwt::TokenRules::Source& source) {
   if (!source.selector) return true;
-  for (const model::Endpoint& endpoint : x.state->mesh->endpoints(x.l7->service)) {
-    if (selects(source, *endpoint.workload, *x.state->l7)) return true;
+  auto covered = [&](const model::Workload& workload) {
+    return selects(source, workload, *x.state->l7).value_or(true);
+  };
+  const Addressed& addressed = x.client->addressed;
+  if (addressed.pod) return covered(*addressed.pod);
+  for (const model::NamespacedHostname& service : x.worker.compiled(x.l7).reach) {
+    for (const model::Endpoint& endpoint : x.state->mesh->endpoints(service)) {
+      if (covered(*endpoint.workload)) return true;
+    }
   }
   return false;
 }

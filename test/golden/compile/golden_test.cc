@@ -131,7 +131,10 @@ Json derive(const Items& items, Json problems) {
   }
   for (const auto& [name, service] : compiled.waypoint_services) {
     out["waypoint_services"][name] = as_json<culvert::waypoint::v1::WaypointService>(xds::encode(*service));
-    out["backends"][name] = as_json<culvert::waypoint::v1::Backend>(xds::encode(*compiled.backends.at(name)));
+    // Pods that use a waypoint themselves have no traffic policy.
+    auto backend = compiled.backends.find(name);
+    if (backend == compiled.backends.end()) continue;
+    out["backends"][name] = as_json<culvert::waypoint::v1::Backend>(xds::encode(*backend->second));
   }
   for (const Finding& finding : compiled.findings) {
     out["findings"].push_back({{"code", finding.code},

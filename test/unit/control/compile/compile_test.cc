@@ -113,10 +113,10 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
       {"ALLOW", "{from: [{source: {principals: [a]}}]}", 1, 1},
       {"ALLOW", "{}", 1, 0},
       {"DENY", "{}", 1, 0},
-      {"DENY", "{to: [{operation: {methods: [GET]}}]}", 0, 0},
+      {"DENY", "{to: [{operation: {methods: [GET]}}]}", 1, 0},
       {"DENY", "{to: [{operation: {methods: [GET], ports: ['80']}}]}", 1, 1},
       {"DENY", "{from: [{source: {principals: [a]}}], to: [{operation: {methods: [GET]}}]}", 1, 1},
-      {"DENY", "{from: [{source: {principals: [a]}}, {source: {requestPrincipals: [b]}}]}", 1, 1},
+      {"DENY", "{from: [{source: {principals: [a]}}, {source: {requestPrincipals: [b]}}]}", 1, 0},
       {"DENY",
        "{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['80']}}, {operation: {paths: "
        "[/x]}}]}",
@@ -132,7 +132,8 @@ TEST_CASE("HTTP attributes never weaken a policy at the node proxy", "[policy]")
       {"DENY", "{from: [{source: {ipBlocks: [garbage]}}], to: [{operation: {ports: ['80']}}]}", 1, 1},
   }));
   Compiled out = compile_yaml(std::string("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
-                                          "metadata: {name: p, namespace: a}\nspec: {action: ") +
+                                          "metadata: {name: p, namespace: a}\nspec: {selector: {matchLabels: "
+                                          "{app: api}}, action: ") +
                               c.action + ", rules: [" + c.rule + "]}\n");
   INFO(c.action << " " << c.rule);
   const model::Policy& policy = *out.policies.at("a/p");
@@ -176,7 +177,9 @@ TEST_CASE("scopes, root namespace, unsupported actions", "[policy]") {
   CHECK(scope("a", "{selector: {}}") == "Namespace");
   CHECK(scope("a", "{selector: {matchLabels: {x: y}}}") == "WorkloadSelector");
   CHECK(scope("a", "{action: AUDIT, rules: [{}]}") == "none");
-  CHECK(scope("a", "{action: CUSTOM, provider: {name: ext}, rules: [{}]}") == "none");
+  // It denies until a waypoint can ask.
+  CHECK(scope("a", "{selector: {matchLabels: {x: y}}, action: CUSTOM, provider: {name: ext}, rules: [{}]}") ==
+        "WorkloadSelector");
   CHECK(scope("a", "{targetRefs: [{kind: Service, name: x, group: ''}], rules: [{}]}") == "none");
 }
 
