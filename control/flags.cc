@@ -28,6 +28,9 @@ struct Texts {
   std::string log = "info";
   std::vector<std::string> trusted = {"istio-system/ztunnel"};
   std::vector<std::string> collectors;
+  std::string jwks_ca;
+  std::string jwks_refresh = "20m";
+  std::vector<std::string> jwks_blocked;
 };
 
 struct WaypointTexts {
@@ -69,6 +72,15 @@ void declare(CLI::App& app, Texts& texts, PlaneOptions& plane) {
   app.add_option("--trace-collector", texts.collectors,
                  "NAME=URL: where spans of the tracing provider NAME go if meshConfig does not define it; "
                  "zipkin://, otlp:// (gRPC) or otlp-http://, host, port and path; again for more")
+      ->take_all();
+  app.add_option("--jwks-ca", texts.jwks_ca,
+                 "File of certificates that servers of JWT key sets may be signed by, beside the system's");
+  app.add_option(
+         "--jwks-refresh", texts.jwks_refresh,
+         "How often JWT key sets are fetched; a new key should be published for so long before it signs")
+      ->capture_default_str();
+  app.add_option("--jwks-blocked", texts.jwks_blocked,
+                 "Range from which no key set is fetched, again for more; otherwise loopback and link-local")
       ->take_all();
   app.add_option("--log", texts.log, "Log levels, for example info,ads=debug")->capture_default_str();
   app.set_version_flag("--version", "culvertd " CULVERT_VERSION);
@@ -170,6 +182,41 @@ Result<> check_collectors(const std::vector<std::string>& texts, TraceCollectors
   return {};
 }
 
+// PEM of the system's roots and of `extra`, or of one of them.
+std::function<Result<std::string>()> jwks_roots(const std::string& extra) {
+  return [extra]() -> Result<std::string> {
+    Result<std::string> system = config::roots_reader("SYSTEM", config::read_file_from_disk)();
+    if (extra.empty()) return system;
+    Result<std::string> ours = config::read_file_from_disk(extra);
+    if (!ours) return fail(std::move(ours).error().wrap("--jwks-ca"));
+    return system ? *system + "\n" + *ours : *ours;
+  };
+}
+
+Result<> check_jwks(const Texts& texts, JwksOptions& out) {
+  out.http.read_roots = jwks_roots(texts.jwks_ca);
+  out.http.user_agent = "culvertd/" CULVERT_VERSION;
+  if (!texts.jwks_ca.empty()) {
+    Result<std::string> ours = config::read_file_from_disk(texts.jwks_ca);
+    if (!ours) return fail(std::move(ours).error().wrap("--jwks-ca"));
+    if (auto roots = wire::TlsIdentity::roots_only(*ours); !roots)
+      return fail(std::move(roots).error().wrap("--jwks-ca " + texts.jwks_ca));
+  }
+  Result<base::Duration> refresh = base::parse_duration(texts.jwks_refresh);
+  if (!refresh) return fail(base::Error(refresh.error()).wrap("--jwks-refresh"));
+  if (*refresh < std::chrono::seconds(1) || *refresh > std::chrono::hours(24))
+    return fail(base::Code::kInvalid, "--jwks-refresh must be from 1s to 24h");
+  out.refresh_every = *refresh;
+  if (texts.jwks_blocked.empty()) return {};
+  out.http.blocked.clear();
+  for (const std::string& text : texts.jwks_blocked) {
+    Result<base::Cidr> range = base::Cidr::parse(text);
+    if (!range) return fail(std::move(range).error().wrap("--jwks-blocked"));
+    out.http.blocked.push_back(*range);
+  }
+  return {};
+}
+
 Result<DaemonOptions> check(const Texts& texts, const WaypointTexts& waypoints, PlaneOptions plane) {
   Result<base::SocketAddr> listen = base::SocketAddr::parse(texts.listen);
   if (!listen) return fail(std::move(listen).error().wrap("--listen"));
@@ -189,6 +236,7 @@ Result<DaemonOptions> check(const Texts& texts, const WaypointTexts& waypoints, 
   plane.version = CULVERT_VERSION;
   if (Result<> read = check_collectors(texts.collectors, plane.compile.trace_collectors); !read)
     return fail(std::move(read).error());
+  if (Result<> read = check_jwks(texts, plane.jwks); !read) return fail(std::move(read).error());
   if (Result<> run = check_waypoints(waypoints, *state, plane); !run) return fail(std::move(run).error());
   if (texts.selector_l7 == "upstream") plane.compile.selector_l7 = SelectorL7::kUpstream;
   return DaemonOptions{texts.directory, std::move(*state), std::move(*vips), std::move(*log),

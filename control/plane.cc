@@ -44,10 +44,16 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::
   if (Result<std::optional<std::string>> kept = state.read("vips.json"); kept && kept->has_value()) {
     if (Result<> loaded = vips.load_json(**kept); !loaded) return fail(std::move(loaded).error());
   }
+  Result<std::optional<std::string>> jwks = state.read("jwks.json");
   TokenKey signs = *key;
   std::unique_ptr<ControlPlane> plane(new ControlPlane(loop, network, log, source, std::move(state),
                                                        std::move(vips), std::move(*authority),
                                                        std::move(*key), std::move(options)));
+  // Only so that tokens are taken at once after a restart: what cannot be read is fetched.
+  Result<> loaded;
+  if (!jwks) loaded = fail(std::move(jwks).error());
+  if (jwks && jwks->has_value()) loaded = plane->jwks_.load(**jwks);
+  if (!loaded) log.warn("jwks", "kept keys are not used", {Field::text("error", loaded.error().message())});
   if (machine && plane->options_.waypoints) {
     if (Result<> made = plane->make_waypoints(*machine, signs); !made) return fail(std::move(made).error());
   }
@@ -85,10 +91,13 @@ ControlPlane::ControlPlane(async::Loop& loop, io::Network& network, base::Log& l
           {options_.compile.trust_domain, options_.trusted_node_accounts}),
       pages_(ads_, ca_, source, options_.version),
       grpc_(loop, grpc_options()),
+      jwks_(loop, network, log, options_.jwks, [this] { jwks_changed(); }),
       renew_timer_([this] { (void)renew_server_certificate(); }),
       stopping_(loop),
       tasks_(loop) {
   options_.compile.allocate_vip = [this](const std::string& service) { return vips_.allocate(service); };
+  options_.compile.jwks = [this](const std::string& uri) { return jwks_.keys(uri); };
+  pages_.show(jwks_);
   ads_.register_on(grpc_);
   ca_.register_on(grpc_);
 }
@@ -109,9 +118,19 @@ bool ControlPlane::pod_on_node(const std::string& ns, const std::string& service
   return placed_.contains(place(ns, service_account, node));
 }
 
+void ControlPlane::jwks_changed() {
+  if (Result<> kept = state_.write("jwks.json", jwks_.save(), 0600); !kept) {
+    log_.error("jwks", "keys cannot be kept; after a restart they are fetched before tokens are taken",
+               {Field::text("error", kept.error().message())});
+  }
+  recompile();
+}
+
 void ControlPlane::recompile() {
   kube::ObjectsRef objects = waypoints_ ? waypoints_->apply(source_.objects()) : source_.objects();
+  jwks_.begin_round();
   Compiled compiled = compile(*objects, options_.compile, &ads_.snapshot()->compiled);
+  jwks_.end_round();
   if (waypoints_) {
     for (Finding& finding : waypoints_->findings()) compiled.findings.push_back(std::move(finding));
   }
@@ -206,6 +225,8 @@ async::Task<Result<>> ControlPlane::run() {
              Field::number("workloads", ads_.snapshot()->compiled.workloads.size())});
   co_await stopping_.wait();
   if (waypoints_) co_await waypoints_->stop();
+  jwks_.shut_down();
+  co_await jwks_.idle().wait();
   // Proxies keep what they know; an end they notice at once is all they need.
   tasks_.cancel_all();
   co_await tasks_.idle().wait();

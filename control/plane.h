@@ -13,6 +13,7 @@
 #include "control/deploy/controller.h"
 #include "control/serve/ads_server.h"
 #include "control/serve/ca_service.h"
+#include "control/serve/jwks_fetcher.h"
 #include "control/serve/state_dir.h"
 #include "control/serve/vip_pool.h"
 #include "control/status/pages.h"
@@ -31,6 +32,7 @@ struct PlaneOptions {
   std::set<std::string> trusted_node_accounts = {"istio-system/ztunnel"};
   std::string token_audience = "istio-ca";
   CompileOptions compile;
+  JwksOptions jwks;
   std::string version;
   std::optional<WaypointOptions> waypoints;  // none: their Gateways are somebody else's to run
 };
@@ -55,6 +57,7 @@ class ControlPlane {
                StateDir state, VipPool vips, CertAuthority authority, TokenKey key, PlaneOptions options);
   base::Result<> make_waypoints(io::Machine& machine, const TokenKey& key);
   void recompile();
+  void jwks_changed();
   base::Result<> renew_server_certificate();
   bool pod_on_node(const std::string& ns, const std::string& service_account, const std::string& node);
   async::Task<void> accept_loop();
@@ -74,6 +77,7 @@ class ControlPlane {
   Pages pages_;
   conn::GrpcServer grpc_;
   wire::TlsIdentityRef server_identity_;
+  JwksFetcher jwks_;
   async::CallTimer renew_timer_;
   std::unique_ptr<WaypointController> waypoints_;  // null: none are run
   std::unique_ptr<io::Listener> listener_;

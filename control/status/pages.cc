@@ -165,6 +165,16 @@ conn::HttpResponse Pages::metrics() const {
           ca.unauthenticated + ca.impersonation_refused);
   counter("citadel_server_csr_parsing_err_count", "Unusable certificate requests.", ca.csr_invalid);
   counter("citadel_server_csr_sign_err_count", "Signing failures.", ca.sign_errors);
+  if (jwks_) {
+    const JwksFetcher::Counters& jwks = jwks_->counters();
+    counter("pilot_jwks_resolver_network_fetch_success_total", "Key sets fetched.", jwks.fetched);
+    counter("pilot_jwks_resolver_network_fetch_fail_total", "Key sets that could not be fetched or used.",
+            jwks.failed);
+    counter("culvert_jwks_refused_total", "Key sets asked for beyond their number.", jwks.refused);
+    gauge("culvert_jwks_uris", "Key sets in use.", jwks_->uris());
+    gauge("culvert_jwks_without_keys", "Key sets in use that were never had: their tokens are refused.",
+          jwks_->without_keys());
+  }
   if (waypoints_) {
     gauge("culvert_waypoint_processes", "Waypoints that run on this machine.", waypoints_->running());
     counter("culvert_waypoint_restarts_total", "Waypoints started again after they had ended.",
@@ -190,10 +200,11 @@ async::Task<conn::HttpResponse> Pages::serve(conn::HttpRequest request) {
   if (request.path == "/debug/waypoints") {
     co_return as_json(describe_waypoints(*source_.objects(), waypoints_));
   }
+  if (request.path == "/debug/jwks") co_return as_json(jwks_ ? jwks_->describe() : "[]\n");
   if (request.path == "/" || request.path == "/debug") {
     co_return conn::HttpResponse{200,
                                  "/ready\n/metrics\n/version\n/debug/ambientz\n/debug/syncz\n"
-                                 "/debug/config_errors\n/debug/waypoints\n"};
+                                 "/debug/config_errors\n/debug/waypoints\n/debug/jwks\n"};
   }
   co_return conn::HttpResponse{404, "no such page\n"};
 }

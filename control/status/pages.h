@@ -10,6 +10,7 @@
 #include "control/deploy/controller.h"
 #include "control/serve/ads_server.h"
 #include "control/serve/ca_service.h"
+#include "control/serve/jwks_fetcher.h"
 #include "mesh/kube/resource_source.h"
 #include "net/conn/http_server.h"
 
@@ -21,6 +22,7 @@ class Pages {
       : ads_(ads), ca_(ca), source_(source), version_(std::move(version)) {}
   // The waypoints that run here; they live as long as this is asked.
   void show(const WaypointController& waypoints) { waypoints_ = &waypoints; }
+  void show(const JwksFetcher& jwks) { jwks_ = &jwks; }
   async::Task<conn::HttpResponse> serve(conn::HttpRequest request);
 
  private:
@@ -34,6 +36,7 @@ class Pages {
   const kube::ResourceSource& source_;
   std::string version_;
   const WaypointController* waypoints_ = nullptr;
+  const JwksFetcher* jwks_ = nullptr;
 };
 
 }  // namespace culvert::control
