@@ -363,6 +363,7 @@ TEST_CASE("a collector of the mesh is reached by HBONE where it speaks that, and
   std::string host = GENERATE("collector.tracing.svc.cluster.local", "collector.tracing",
                               "tracing/collector.tracing.svc.cluster.local", "10.96.0.99", "10.0.4.1");
   bool hbone = GENERATE(true, false);
+  bool plaintext = false;  // outlives the world, which goes on talking while it ends
   INFO(host << (hbone ? " through HBONE" : " in plaintext"));
   WaypointWorld world;
   world.add_pod("a", "10.0.3.1", "v1");
@@ -371,7 +372,6 @@ TEST_CASE("a collector of the mesh is reached by HBONE where it speaks that, and
   collector.listen_hbone();
   add_service(world, hbone ? model::TunnelProtocol::kHbone : model::TunnelProtocol::kNone);
   set_trace(world, rule_to(Protocol::kOtlpGrpc, host));
-  bool plaintext = false;
   world.network.set_tap([&](const SimFlow& flow, base::ByteView) {
     plaintext = plaintext || flow.to.port == kPort || flow.from.port == kPort;
   });
