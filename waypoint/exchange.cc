@@ -74,7 +74,7 @@ std::optional<Reply> authorize(Exchange& x) {
   decide::HttpVerdict verdict =
       x.judge([](const model::HttpPolicy& policy) { return !policy.selector; }, x.facts);
   if (verdict.allowed) return std::nullopt;
-  x.record.denied_by = verdict.decided_by;
+  x.record.denied_by = verdict.denied_by();
   return replies::denied(verdict.decided_by);
 }
 

@@ -287,7 +287,7 @@ std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
   facts.port = host.address.port;
   decide::HttpVerdict verdict = x_.judge(applies, facts);
   if (verdict.allowed) return std::nullopt;
-  x_.record.denied_by = verdict.decided_by;
+  x_.record.denied_by = verdict.denied_by();
   return replies::denied(verdict.decided_by);
 }
 

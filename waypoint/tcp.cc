@@ -84,7 +84,7 @@ class Stream {
     options.applies = std::move(applies);
     decide::HttpVerdict verdict = decide::authorize_http(l7_->guard.policies, facts, options);
     if (verdict.allowed) return true;
-    record_.denied_by = verdict.decided_by;
+    record_.denied_by = verdict.denied_by();
     record_.details = "rbac_access_denied_matched_policy[" +
                       (verdict.decided_by.empty() ? std::string("none") : verdict.decided_by) + "]";
     record_.termination = record_.details;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demo check 12: what a waypoint tells: Prometheus and the user's dashboard, access logs, spans."""
+"""Demo check 14: what a waypoint tells: Prometheus and the user's dashboard, access logs, spans."""
 import json
 import os
 import re
@@ -8,8 +8,8 @@ import urllib.parse
 import yaml
 
 from .checks_l7 import knobs, l7_scene
-from .l7_scene import HOST
-from .lab import parse_metrics
+from .l7_scene import HOST, HTTP_APPS
+from .lab import PYTHON, parse_metrics
 from .programs import Program
 from .sh import in_netns, run, wait_until
 from .yamlout import write_atomically
@@ -67,7 +67,7 @@ def requests(l7, **wanted):
 def metrics(demo):
     report = demo.report
     l7 = l7_scene(demo)
-    report.heading("12. What the waypoint tells")
+    report.heading("14. What the waypoint tells")
     l7.routes.apply()
     with report.check("istio_requests_total counts each request once, with who asked whom") as c:
         l7.load("/health", count=5)
@@ -122,4 +122,47 @@ def access_log(demo):
         c.saw(" / ".join(match.group(0).strip().split("\n")))
 
 
-__all__ = ["access_log", "metrics"]
+def telemetry(demo):
+    """The seed's Telemetry: labels of its own on every series, and spans to the collector called jaeger."""
+    report = demo.report
+    l7 = l7_scene(demo)
+    spans_path = os.path.join(l7.lab.run_dir, "spans.json")
+    collector = Program(l7.lab, "collector", [PYTHON, HTTP_APPS, "spans", spans_path, "9411"],
+                        netns=l7.lab.nodes[0].netns)
+    l7.lab.programs.append(collector)
+    with report.check("dimensions of the user's Telemetry are labels of istio_requests_total") as c:
+        l7.watching.apply()
+
+        def series():
+            l7.get("/health?from=telemetry")
+            return next((labels for name, labels, _ in parse_metrics(l7.page("/stats/prometheus", 15020))
+                         if name == "istio_requests_total" and labels.get("request_path", "").startswith("/health")), None)
+        labels = wait_until("a series with the user's labels", series, 10)
+        c.must(labels.get("response_code") == "200" and labels.get("destination_service_name") == "api-service", labels)
+        c.saw(f"request_path={labels['request_path']} response_code={labels['response_code']} "
+              f"destination_service_name={labels['destination_service_name']}")
+    with report.check("every request is a span at the collector called jaeger, in the client's trace") as c:
+        trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+        status, answer, words = l7.get("/health", "-H", f"traceparent: 00-{trace}-{parent}-01",
+                                       "-H", f"x-b3-traceid: {trace}", "-H", f"x-b3-spanid: {parent}",
+                                       "-H", "x-b3-sampled: 1")
+        c.must(status == 200, f"{status} {words}")
+        seen = answer["headers"]
+        c.must(seen.get("x-b3-traceid") == trace and seen.get("x-b3-spanid") != parent, f"the application saw {seen}")
+
+        def reported():
+            if not os.path.exists(spans_path):
+                return None
+            with open(spans_path, encoding="utf-8") as file:
+                spans = [span for line in file for span in json.loads(line)]
+            return next((s for s in spans if s["traceId"] == trace), None)
+        span = wait_until("the span arrives", reported, 15)
+        c.must(span["parentId"] in (parent, seen.get("x-b3-parentspanid")), span)
+        c.must(span["tags"].get("http.status_code") == "200", span)
+        c.saw(f"span `{span['name']}` of trace {trace[:8]}..., http.status_code={span['tags']['http.status_code']}, "
+              f"{len(span['tags'])} tags; the application's parent is {seen.get('x-b3-spanid')}")
+    l7.watching.remove()
+    collector.stop()
+
+
+__all__ = ["access_log", "metrics", "telemetry"]

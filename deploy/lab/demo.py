@@ -6,7 +6,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lab import checks_failure, checks_l7, checks_l7_watch, checks_policy, checks_traffic   # noqa: E402
+from lab import checks_failure, checks_l7, checks_l7_security, checks_l7_watch, checks_policy, checks_traffic   # noqa: E402
 from lab.lab import Lab   # noqa: E402
 from lab.programs import Ended   # noqa: E402
 from lab.report import Report   # noqa: E402
@@ -28,8 +28,10 @@ SECTIONS = {
     9: (checks_l7.waypoint,),
     10: (checks_l7.routing,),
     11: (checks_l7.resilience,),
-    12: (checks_l7_watch.metrics, checks_l7_watch.access_log),
-    13: (checks_failure.aftermath,),
+    12: (checks_l7_security.policies, checks_l7_security.tokens),
+    13: (checks_l7_security.rate_limits,),
+    14: (checks_l7_watch.metrics, checks_l7_watch.telemetry, checks_l7_watch.access_log),
+    15: (checks_failure.aftermath,),
 }
 
 

@@ -321,6 +321,8 @@ class Lab:
         self.state = os.path.join(self.run_dir, "state")
         self.nodes, self.pods, self.programs, self.captures = [], {}, [], []
         self.services = {}
+        self.names = {}   # of hosts outside the cluster, for the control plane
+        self.control_flags = []
         self.ztunnel_env = {}
         self.culvertd = None
         self.cgroup_root = None
@@ -689,13 +691,17 @@ http {{
 
     # ---- control plane
 
-    def start_control(self, extra=()):
+    def start_control(self):
+        # A machine's names are in /etc/hosts; these are the control host's.
+        hosts = os.path.join(self.run_dir, "control.hosts")
+        write_atomically(hosts, "127.0.0.1 localhost\n" + "".join(f"{ip} {name}\n" for name, ip in self.names.items()))
         self.culvertd = Program(self, "culvertd", [
+            "unshare", "--mount", "--propagation", "slave", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts,
             self.binary("culvertd"), "--dir", self.manifests, "--state", self.state, "--listen", "[::]:15012",
             "--http", "0.0.0.0:8080", "--san", CONTROL_IP, "--run-waypoints", "--waypoint-binary",
             self.binary("waypoint"), "--waypoint-addresses", WAYPOINT_CIDR, "--waypoint-netns",
             self.prefix + "node2", "--waypoint-node", "node2", "--waypoint-control", f"{CONTROL_IP}:15012",
-            "--waypoint-logs", os.path.join(self.run_dir, "logs"), "--waypoint-drain", "5s", *extra], netns=self.prefix + "control")
+            "--waypoint-logs", os.path.join(self.run_dir, "logs"), "--waypoint-drain", "5s", *self.control_flags], netns=self.prefix + "control")
         self.programs.append(self.culvertd)
         self.culvertd.wait_for("ready", lambda: self.control_get("/ready")[0] == 200, 20)
         return self.culvertd

@@ -2,10 +2,13 @@
 """The scene of the demo and of the end-to-end tests: who runs where, and how to ask them things."""
 import functools
 import json
+import os
 import time
 
 from .lab import OUTSIDE_IP, Lab, parse_access_log
 from .sh import LabError, wait_until
+from .tokens import HOST as ISSUER_HOST
+from .tokens import Issuer
 
 API_VIP, API_VIP6 = "10.96.0.10", "fd00:10:96::10"
 PORTS = [("http", 80, 8080), ("greeting", 9001, 9001), ("sink", 9002, 9002), ("half", 9003, 9003),
@@ -20,6 +23,7 @@ class Scene:
         self.web = self.batch = self.api1 = self.api2 = self.intruder = None
         self.servers = {}
         self.nginx = {}
+        self.issuer = None
 
     def raise_mesh(self, ztunnel_env=None):
         lab = self.lab
@@ -33,6 +37,10 @@ class Scene:
         lab.namespace("production")
         lab.accounts("production", "web", "api", "batch")
         lab.progress("culvertd on the control host")
+        self.issuer = Issuer(os.path.join(lab.run_dir, "issuer"))
+        lab.names[ISSUER_HOST] = lab.nodes[0].ip
+        lab.control_flags = ["--jwks-ca", self.issuer.path["ca.pem"], "--jwks-refresh", "1s",
+                             "--trace-collector", f"jaeger=zipkin://{lab.nodes[0].ip}:9411"]
         lab.start_control()
         for node in lab.nodes:
             node.start_agent()

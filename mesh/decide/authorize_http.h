@@ -22,6 +22,8 @@ inline constexpr std::string_view kNoDryRunAllow = "none";
 struct HttpVerdict {
   bool allowed = true;
   std::string decided_by;  // "ns[..]-policy[..]-rule[..]", or "" (no policy decided)
+  // Of a denial, for people.
+  std::string denied_by() const { return decided_by.empty() ? "no ALLOW policy holds" : decided_by; }
   // Policies that would have decided, with rule; kNoDryRunAllow if ALLOW policies would, by not holding.
   std::vector<std::string> dry_run;
   std::vector<std::string> audited;

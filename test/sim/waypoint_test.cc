@@ -145,6 +145,7 @@ TEST_CASE("policies deny at the waypoint with the client's own identity", "[sim]
     CHECK(denied.status == 403);
     CHECK(denied.body == "RBAC: access denied");
     CHECK(world.telemetry.records.back().details == "rbac_access_denied_matched_policy[none]");
+    CHECK(world.telemetry.records.back().denied_by == "no ALLOW policy holds");
   }
   HttpAnswer& posted = world.send({.method = "POST", .path = "/api/x", .body = "x"});
   world.finish(posted);
