@@ -16,6 +16,8 @@ namespace {
 
 // Later than any clock; far enough from the end that sums of two stay in range.
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max() / 4;
+// What a bucket may hold at most, 36 years: beyond it, where sums saturate, nothing is admitted.
+constexpr int64_t kToleranceMax = kNever / 2;
 
 int64_t saturated(__int128 value) { return value > kNever ? kNever : static_cast<int64_t>(value); }
 
@@ -31,8 +33,8 @@ RateLimiter::RateLimiter(uint64_t requests, base::Duration per, uint64_t burst, 
   // Rounded up, so that never more passes than was said; of no requests at all none ever does.
   __int128 period = per_.count();
   interval_ = requests == 0 ? kNever : saturated((period + requests - 1) / requests);
-  tolerance_ =
-      requests == 0 ? 0 : saturated(static_cast<__int128>(interval_) * (burst == 0 ? requests : burst));
+  int64_t whole = saturated(static_cast<__int128>(interval_) * (burst == 0 ? requests : burst));
+  tolerance_ = requests == 0 ? 0 : std::min(whole, kToleranceMax);
   size_t shards = keys_max >= kShardedFrom ? kShards : 1;
   shard_keys_max_ = (keys_max + shards - 1) / shards;
   shards_ = std::vector<Shard>(shards);

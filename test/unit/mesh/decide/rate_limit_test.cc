@@ -106,6 +106,20 @@ TEST_CASE("costs above one, above the burst, and rates that do not divide", "[4.
   CHECK(hourly.charge("", 1, kStart).retry_after == std::chrono::hours(24 * 365));
 }
 
+// Found by test/fuzz: sums that saturated looked like a bucket with room, for ever.
+TEST_CASE("figures beyond what can be counted let less pass, never more", "[4.3]") {
+  for (uint64_t burst : {100, 200, 1'000'000'000}) {
+    RateLimiter yearly(1, std::chrono::hours(24 * 365), burst, 100, kSecret);
+    int admitted = 0;
+    for (int i = 0; i < 1000; ++i) admitted += yearly.charge("", 1, kStart).admitted;
+    CHECK(admitted >= 30);
+    CHECK(admitted <= 100);
+    CHECK_FALSE(yearly.charge("", UINT64_MAX, kStart + std::chrono::hours(24 * 365 * 30)).admitted);
+  }
+  CHECK_FALSE(
+      RateLimiter(1, std::chrono::hours(24 * 365 * 290), 5, 100, kSecret).charge("", 1, kStart).admitted);
+}
+
 TEST_CASE("a refund gives back exactly what was charged", "[4.3]") {
   for (std::string key : {"", "alice"}) {
     RateLimiter limiter(10, seconds(1), 5, 100, kSecret);
