@@ -126,6 +126,9 @@ class Http1ClientCore final : public Http1Core {
     if (std::exchange(state.upgrade_pending, false)) {
       bool granted = head.body == wire::Http1Body::kRaw;
       if (granted && !proves_key(state, head.headers)) return refuse(wire::Http1Fault::kUnaskedUpgrade);
+      // In HTTP/2 form every 2xx grants; only a 101 may be told as one.
+      const std::string* status = wire::find_header(head.headers, ":status");
+      if (!granted && status && status->starts_with('2')) return refuse(wire::Http1Fault::kIgnoredUpgrade);
       state.raw = granted;
       state.write_ready = granted;
       if (!granted) {

@@ -60,8 +60,10 @@ std::vector<nghttp2_nv> to_nv(const Headers& headers) {
   return out;
 }
 
-// What HTTP/1 could carry as well: no spaces, no controls, nothing above ASCII.
-bool is_clean_path(std::string_view path) {
+// What HTTP/1 could carry as well: no spaces, no controls, nothing above ASCII. nghttp2 asks for a form only
+// where the scheme is http or https.
+bool is_clean_path(std::string_view path, std::string_view method) {
+  if (!path.starts_with('/') && !(path == "*" && method == "OPTIONS")) return false;
   return std::all_of(path.begin(), path.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
@@ -145,10 +147,11 @@ struct H2Engine::Impl {
   bool put_in_order(int32_t id, Headers& headers) {
     std::string* authority = nullptr;
     std::string* host = nullptr;
+    const std::string* method = find_header(headers, ":method");
     for (auto& [name, value] : headers) {
       if (name == ":authority") authority = &value;
       if (name == "host") host = &value;
-      if (name == ":path" && (value.empty() || !is_clean_path(value))) return false;
+      if (name == ":path" && !is_clean_path(value, method ? *method : "")) return false;
     }
     std::string* named = authority ? authority : host;
     if (!named || !valid_authority(*named)) return false;

@@ -68,6 +68,7 @@ enum class Http1Fault : unsigned char {
   // responses
   kTooManyInformational,
   kUnaskedUpgrade,
+  kIgnoredUpgrade,  // 2xx instead of 101: who takes it for a grant tunnels to a server that still reads HTTP
   // told by the connection
   kTruncated,    // the peer closed inside a message
   kHeadTooSlow,  // 408

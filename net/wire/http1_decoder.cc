@@ -41,6 +41,7 @@ std::string_view to_string(Http1Fault fault) {
     case Http1Fault::kTrailers: return "http1.trailer_forbidden";
     case Http1Fault::kTooManyInformational: return "http1.too_many_1xx";
     case Http1Fault::kUnaskedUpgrade: return "http1.upgrade_not_asked_for";
+    case Http1Fault::kIgnoredUpgrade: return "http1.upgrade_ignored";
     case Http1Fault::kTruncated: return "http1.truncated";
     case Http1Fault::kHeadTooSlow: return "request_header_timeout";
   }

@@ -112,7 +112,7 @@ Result<Fields> encode_fields(const Headers& headers) {
 }
 
 bool is_clean_target(std::string_view target) {
-  return !target.empty() &&
+  return (target.starts_with('/') || target == "*") &&
          std::all_of(target.begin(), target.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 

@@ -122,7 +122,8 @@ io::IoResult put(io::ByteStream& stream, std::string_view text) {
 // --- server ---
 
 TEST_CASE("requests one after another, pipelined ones in order and unread until then", "[http1]") {
-  ServerWorld world({}, {.fragment_bytes = GENERATE(size_t{1}, size_t{7}, size_t{1} << 20)});
+  ServerWorld world({}, {.fragment_bytes = GENERATE(size_t{1}, size_t{2}, size_t{3}, size_t{7}, size_t{16},
+                                                    size_t{31}, size_t{1} << 20)});
   auto first = world.request(
       "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello" +
       std::string(kGetText));
@@ -477,7 +478,8 @@ TEST_CASE("HTTP/1.0 where it is allowed: no chunks, the end is the connection's"
 // --- client ---
 
 TEST_CASE("exchanges one after another on one connection", "[http1]") {
-  ClientWorld world({}, {.fragment_bytes = GENERATE(size_t{1}, size_t{7}, size_t{1} << 20)});
+  ClientWorld world({}, {.fragment_bytes = GENERATE(size_t{1}, size_t{2}, size_t{3}, size_t{7}, size_t{16},
+                                                    size_t{31}, size_t{1} << 20)});
   auto stream = world.open(kPost, false);
   CHECK(!stream->request_started());
   REQUIRE(put(*stream, "hi").ok());
@@ -689,6 +691,14 @@ TEST_CASE("an upgrade as a client: nothing is sent before the 101, and the key m
     world.server.say(grant + "sec-websocket-accept: x\r\n\r\n");
     CHECK(world.answer(*stream).error().code() == base::Code::kProtocol);
     CHECK(stream->fault() == Http1Fault::kUnaskedUpgrade);
+  }
+  SECTION("answered like any request: no grant") {
+    world.server.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+    CHECK(world.answer(*stream).error().code() == base::Code::kProtocol);
+    CHECK(stream->fault() == Http1Fault::kIgnoredUpgrade);
+    CHECK(put(*stream, "late").is_error());
+    CHECK(world.server.heard().empty());
+    CHECK(!world.client->reusable());
   }
   SECTION("refused") {
     world.server.say("HTTP/1.1 403 x\r\ncontent-length: 2\r\n\r\nno");

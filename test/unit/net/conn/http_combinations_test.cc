@@ -130,7 +130,8 @@ wire::Headers sorted(wire::Headers headers) {
 TEST_CASE("all four combinations of versions carry an exchange through a forwarder", "[http1][h2]") {
   int front = GENERATE(1, 2);
   int back = GENERATE(1, 2);
-  size_t fragment = GENERATE(size_t{7}, size_t{1} << 20);
+  size_t fragment =
+      GENERATE(size_t{1}, size_t{2}, size_t{3}, size_t{7}, size_t{16}, size_t{31}, size_t{1} << 20);
   World world(front, back, fragment);
   INFO("front " << front << " back " << back);
 

@@ -141,7 +141,7 @@ TEST_CASE("what would let a peer see something else than was meant is refused", 
   CHECK(Message().ask(with(kGet, {{"x", std::string("a\0b", 3)}})).text() == "refused");
   for (std::string_view bad : {"", "x y", "x:", "x\r\ny", "\x80"})
     CHECK(Message().ask(with(kGet, {{std::string(bad), "v"}})).text() == "refused");
-  for (std::string_view bad : {"", "/a b", "/a\r\nX: y", "/\x80", "/a\tb"}) {
+  for (std::string_view bad : {"", "x", "http://b/", "?q", "/a b", "/a\r\nX: y", "/\x80", "/a\tb"}) {
     Headers headers = kGet;
     headers[3].second = bad;
     CHECK(Message().ask(headers).text() == "refused");
