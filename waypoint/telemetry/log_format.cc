@@ -34,6 +34,9 @@ Value address(const std::optional<base::SocketAddr>& value) {
 Value address_ip(const std::optional<base::SocketAddr>& value) {
   return value ? Value(value->ip.to_string()) : std::nullopt;
 }
+Value address_port(const std::optional<base::SocketAddr>& value) {
+  return value ? number(value->port) : std::nullopt;
+}
 
 Value millis(base::TimePoint from, const std::optional<base::TimePoint>& to) {
   if (!to) return std::nullopt;
@@ -119,7 +122,7 @@ Value grpc_status(const RequestRecord& record, std::string_view style) {
       "DATA_LOSS", "UNAUTHENTICATED"};
   unsigned code = 0;
   auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), code);
-  if (error != std::errc{} || code >= std::size(kCamel)) return text;
+  if (error != std::errc{} || end != text->data() + text->size() || code >= std::size(kCamel)) return text;
   return std::string(style == "SNAKE_STRING" ? kSnake[code] : kCamel[code]);
 }
 
@@ -191,6 +194,12 @@ const Simple kSimple[] = {
     {"REQUEST_HEADERS_BYTES", true, [](const RequestRecord& r) { return number(r.counts.header_bytes_in); }},
     {"RESPONSE_HEADERS_BYTES", true,
      [](const RequestRecord& r) { return number(r.counts.header_bytes_out); }},
+    {"RESPONSE_TRAILERS_BYTES", true,
+     [](const RequestRecord& r) {
+       uint64_t bytes = 0;
+       for (const auto& [name, value] : r.response_trailers) bytes += name.size() + value.size();
+       return number(bytes);
+     }},
     {"DOWNSTREAM_WIRE_BYTES_RECEIVED", true,
      [](const RequestRecord& r) { return number(r.counts.wire_bytes_in); }},
     {"DOWNSTREAM_WIRE_BYTES_SENT", true,
@@ -219,14 +228,11 @@ const Simple kSimple[] = {
     {"UPSTREAM_REMOTE_ADDRESS", false, [](const RequestRecord& r) { return address(r.upstream_address); }},
     {"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false,
      [](const RequestRecord& r) { return address_ip(r.upstream_address); }},
-    {"UPSTREAM_REMOTE_PORT", true,
-     [](const RequestRecord& r) -> Value {
-       if (!r.upstream_address) return std::nullopt;
-       return number(r.upstream_address->port);
-     }},
+    {"UPSTREAM_REMOTE_PORT", true, [](const RequestRecord& r) { return address_port(r.upstream_address); }},
     {"UPSTREAM_LOCAL_ADDRESS", false, [](const RequestRecord& r) { return address(r.upstream_local); }},
     {"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false,
      [](const RequestRecord& r) { return address_ip(r.upstream_local); }},
+    {"UPSTREAM_LOCAL_PORT", true, [](const RequestRecord& r) { return address_port(r.upstream_local); }},
     {"UPSTREAM_CLUSTER", false, [](const RequestRecord& r) { return nonempty(r.cluster); }},
     {"UPSTREAM_CLUSTER_RAW", false, [](const RequestRecord& r) { return nonempty(r.cluster); }},
     {"UPSTREAM_REQUEST_ATTEMPT_COUNT", true, [](const RequestRecord& r) { return number(r.attempts); }},
@@ -236,6 +242,7 @@ const Simple kSimple[] = {
      [](const RequestRecord& r) -> Value { return r.client->address.to_string(); }},
     {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false,
      [](const RequestRecord& r) -> Value { return r.client->address.ip.to_string(); }},
+    {"DOWNSTREAM_REMOTE_PORT", true, [](const RequestRecord& r) { return number(r.client->address.port); }},
     {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", false,
      [](const RequestRecord& r) -> Value { return r.client->address.to_string(); }},
     {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", false,
@@ -259,6 +266,9 @@ const Simple kSimple[] = {
     {"VIRTUAL_CLUSTER_NAME", false, [](const RequestRecord&) -> Value { return std::nullopt; }},
     {"GRPC_STATUS_NUMBER", true, [](const RequestRecord& r) { return grpc_status(r, "NUMBER"); }},
     {"CONNECTION_ID", true, [](const RequestRecord& r) { return number(r.client->connection_id); }},
+    // As upstream has it, the request's id.
+    {"STREAM_ID", false, [](const RequestRecord& r) { return header(r.request, "x-request-id"); }},
+    {"UNIQUE_ID", false, [](const RequestRecord&) -> Value { return std::nullopt; }},
     {"TRACE_ID", false,
      [](const RequestRecord& r) { return r.trace ? Value(r.trace->context.trace_id) : std::nullopt; }},
     {"FILTER_CHAIN_NAME", false, [](const RequestRecord&) -> Value { return std::nullopt; }},
@@ -332,13 +342,18 @@ Result<Op> compile_operator(const std::string& text) {
     return op;
   }
   if (name == "START_TIME" || name == "START_TIME_LOCAL" || name == "EMIT_TIME") {
-    op.get = [argument](const RequestRecord& r) -> Value {
-      return format_time(r.times.start_wall, argument);
+    bool emit = name == "EMIT_TIME";
+    op.get = [argument, emit](const RequestRecord& r) -> Value {
+      auto passed = emit && r.times.end ? *r.times.end - r.times.start : base::Duration(0);
+      return format_time(r.times.start_wall + passed, argument);
     };
     return op;
   }
   if (name == "GRPC_STATUS") {
     std::string style = argument.empty() ? "CAMEL_STRING" : argument;
+    if (style != "CAMEL_STRING" && style != "SNAKE_STRING" && style != "NUMBER") {
+      return fail(Code::kInvalid, "%" + text + "%: the form is CAMEL_STRING, SNAKE_STRING or NUMBER");
+    }
     op.get = [style](const RequestRecord& r) { return grpc_status(r, style); };
     return op;
   }
@@ -355,8 +370,9 @@ Result<Op> compile_operator(const std::string& text) {
     op.get = [fixed](const RequestRecord&) { return fixed; };
     return op;
   }
-  if (name == "FILTER_STATE" || name == "DYNAMIC_METADATA") {
-    bool peer = argument.starts_with("io.istio.peer_principal");
+  // What no filter of ours writes is a dash.
+  if (name == "FILTER_STATE" || name == "DYNAMIC_METADATA" || name == "CEL") {
+    bool peer = name == "FILTER_STATE" && argument.starts_with("io.istio.peer_principal");
     op.get = [peer](const RequestRecord& r) -> Value {
       return peer ? Value(r.client->identity.to_string()) : std::nullopt;
     };
@@ -404,6 +420,22 @@ Result<std::vector<Op>> compile(std::string_view format) {
   return ops;
 }
 
+// The bytes of the character that `text`, which starts with a byte above 127, begins with; 0 for broken UTF-8
+// (RFC 3629 section 4: neither too long nor a surrogate) and for the control characters C1.
+size_t utf8_length(std::string_view text) {
+  auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  unsigned char first = byte(0);
+  size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  if (length == 0 || length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  }
+  bool second_low = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
+  bool second_high = (first == 0xed && byte(1) > 0x9f) || (first == 0xf4 && byte(1) > 0x8f);
+  bool control = first == 0xc2 && byte(1) < 0xa0;
+  return second_low || second_high || control ? 0 : length;
+}
+
 // What a peer sent must not forge lines: quotes, backslashes, control bytes and broken UTF-8 are escaped.
 void append_escaped(std::string& out, std::string_view value) {
   for (size_t at = 0; at < value.size(); ++at) {
@@ -415,18 +447,11 @@ void append_escaped(std::string& out, std::string_view value) {
       out += fmt::format("\\x{:02x}", c);
     } else if (c < 0x80) {
       out += static_cast<char>(c);
+    } else if (size_t length = utf8_length(value.substr(at)); length > 0) {
+      out.append(value.substr(at, length));
+      at += length - 1;
     } else {
-      size_t length = c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 && c < 0xe0 ? 2 : 0;
-      bool whole = length > 0 && c < 0xf5 && at + length <= value.size();
-      for (size_t i = 1; whole && i < length; ++i) {
-        whole = (static_cast<unsigned char>(value[at + i]) & 0xc0) == 0x80;
-      }
-      if (whole) {
-        out.append(value.substr(at, length));
-        at += length - 1;
-      } else {
-        out += fmt::format("\\x{:02x}", c);
-      }
+      out += fmt::format("\\x{:02x}", c);
     }
   }
 }
@@ -462,8 +487,10 @@ struct LogFormat::Program {
 
 namespace {
 
+constexpr size_t kJsonDepthMax = 16;  // of objects in objects
+
 Result<nlohmann::ordered_json> compile_json(const nlohmann::ordered_json& node,
-                                            std::vector<std::vector<Op>>& fields) {
+                                            std::vector<std::vector<Op>>& fields, size_t depth = 1) {
   if (node.is_string()) {
     auto ops = compile(node.get_ref<const std::string&>());
     if (!ops) return fail(std::move(ops).error());
@@ -473,9 +500,10 @@ Result<nlohmann::ordered_json> compile_json(const nlohmann::ordered_json& node,
   if (!node.is_object()) {
     return fail(Code::kInvalid, "access log format: a JSON format holds strings and objects only");
   }
+  if (depth > kJsonDepthMax) return fail(Code::kInvalid, "access log format: nested too deeply");
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   for (const auto& [key, value] : node.items()) {
-    auto compiled = compile_json(value, fields);
+    auto compiled = compile_json(value, fields, depth + 1);
     if (!compiled) return compiled;
     out[key] = std::move(*compiled);
   }
@@ -496,7 +524,7 @@ nlohmann::ordered_json run_json(const nlohmann::ordered_json& shape,
   if (!ops.front().numeric) return *value;
   int64_t parsed = 0;
   auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), parsed);
-  if (error != std::errc{}) return *value;
+  if (error != std::errc{} || end != value->data() + value->size()) return *value;
   return parsed;
 }
 
