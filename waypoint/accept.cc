@@ -44,6 +44,7 @@ class Tunnel final : public hbone::TunnelHandler {
   base::SocketAddr peer_;
   base::SocketAddr local_;
   model::Identity identity_;
+  std::shared_ptr<Overload::Counter> requests_ = std::make_shared<Overload::Counter>(0);
 };
 
 void Tunnel::refuse(hbone::ServerStream& stream, const Refusal& refusal) {
@@ -72,6 +73,11 @@ async::Task<void> Tunnel::serve(std::unique_ptr<hbone::ServerStream> stream) {
     refuse(*stream, {508, "loop", "the request has been through a waypoint already"});
     co_return;
   }
+  if (worker_.overloaded()) {
+    worker_.say_overloaded();
+    refuse(*stream, {503, "overloaded", "this waypoint has more than it can do"});
+    co_return;
+  }
   MeshStateRef state = worker_.state();
   std::expected<Addressed, Refusal> addressed =
       resolve(*state, worker_.self(), identity_, request->authority);
@@ -86,6 +92,7 @@ async::Task<void> Tunnel::serve(std::unique_ptr<hbone::ServerStream> stream) {
   client->baggage = std::move(request->baggage);
   client->traceparent = std::move(request->traceparent);
   client->addressed = std::move(*addressed);
+  client->requests = requests_;
   client->connection_id = worker_.shared().next_connection_id.fetch_add(1);
   // An address may have passed to another pod; then it says nothing about this client.
   model::WorkloadRef workload = state->mesh->workload_at(worker_.self().network, peer_.ip);

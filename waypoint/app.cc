@@ -18,6 +18,8 @@ constexpr char kListener[] = "listener";
 constexpr char kDraining[] = "draining";
 // For the last spans, once no request is left.
 constexpr base::Duration kSpansCloseMax = std::chrono::seconds(5);
+constexpr char kCgroupBound[] = "/sys/fs/cgroup/memory.max";
+constexpr base::Duration kMemoryEvery = std::chrono::milliseconds(250);
 
 Self self_of(const config::WaypointConfig& config) {
   return {{config.trust_domain, config.namespace_, config.service_account},
@@ -46,7 +48,7 @@ App::App(config::WaypointConfig config, AppParts parts)
       parts_(std::move(parts)),
       control_(parts_.control.loop),
       log_(parts_.log),
-      shared_(self_of(config_), secret_of(parts_.seed)),
+      shared_(self_of(config_), secret_of(parts_.seed), {config_.connections_max, config_.requests_max}),
       reporter_(log_, std::move(parts_.access_log)),
       store_(""),
       synced_(control_),
@@ -95,6 +97,7 @@ async::Task<base::Result<>> App::run() {
     certificates_->warm(shared_.self.identity);
     base::Result<> started = co_await start_workers();
     if (!started) co_return started;
+    if (parts_.heap_bytes) tasks_.spawn(watch_memory(*this));
     readiness_.ready(kListener);
     log_.info("app", "serving",
               {Field::text("waypoint", config_.namespace_ + "/" + config_.name),
@@ -204,6 +207,19 @@ void App::shut_down(std::string why) {
   readiness_.pending(kDraining);
   stopping_.set();
   synced_.set();
+}
+
+async::Task<void> App::watch_memory(App& app) {
+  uint64_t bound = app.config_.memory_bytes_max;
+  if (bound == 0) {
+    base::Result<std::string> text = app.parts_.files(kCgroupBound);
+    bound = text ? cgroup_memory_bound(*text) : 0;
+  }
+  if (bound == 0) co_return;
+  for (;;) {
+    app.shared_.overload.set_memory(app.parts_.heap_bytes(), bound);
+    co_await async::sleep_for(app.control_, kMemoryEvery);
+  }
 }
 
 // GOAWAY first; connections may go on until they are idle or the deadline comes.

@@ -38,6 +38,8 @@ struct AppParts {
   uint64_t seed = 0;
   // Where certificates come from; null: the CA of the configuration. Tests bring their own.
   std::unique_ptr<ca::CertFetcher> certificates;
+  // What is allocated; null: unknown, and memory never refuses anybody.
+  std::function<uint64_t()> heap_bytes;
 };
 
 class App {
@@ -63,6 +65,7 @@ class App {
   base::Result<> start_pages();
   async::Task<base::Result<>> start_workers();
   async::Task<void> drain();
+  static async::Task<void> watch_memory(App& app);
   std::unique_ptr<SpanExporter> make_spans(base::Rng rng);
   static async::Task<base::Result<wire::TlsIdentityRef>> own_certificate(App& app, model::Identity identity,
                                                                          async::Deadline deadline);

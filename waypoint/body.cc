@@ -58,6 +58,7 @@ base::Result<bool> RequestBody::pull() {
     return true;
   }
   received_ += got.count();
+  if (on_bytes_) on_bytes_(base::ByteView(buffer_.span()).first(got.count()));
   kept_.append(reinterpret_cast<const char*>(buffer_.span().data()), got.count());
   if (kept_.size() > kReplayBytesMax) keep_ = false;
   return true;

@@ -38,6 +38,8 @@ class RequestBody {
   // The whole body, if it is complete and still kept.
   const std::string& kept() const { return kept_; }
   void on_complete(std::function<void()> call) { on_complete_ = std::move(call); }
+  // Who else is to have the bytes as they come.
+  void on_bytes(std::function<void(base::ByteView)> call) { on_bytes_ = std::move(call); }
 
  private:
   // What the client has ready: 0 bytes and no end is "wait".
@@ -52,6 +54,7 @@ class RequestBody {
   std::string kept_;  // from `kept_from_` on
   uint64_t kept_from_ = 0;
   std::function<void()> on_complete_;
+  std::function<void(base::ByteView)> on_bytes_;
 };
 
 enum class CopyEnd : unsigned char { kDone, kSourceBroke, kSinkBroke };

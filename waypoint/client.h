@@ -8,6 +8,7 @@
 
 #include "mesh/hbone/connect_headers.h"
 #include "mesh/model/identity.h"
+#include "waypoint/overload.h"
 #include "waypoint/resolve.h"
 
 namespace culvert::waypoint {
@@ -22,6 +23,8 @@ struct Client {
   model::WorkloadRef workload;
   Addressed addressed;
   uint64_t connection_id = 0;
+  // Requests under way on the connection of the client's pod, which may carry many CONNECTs.
+  std::shared_ptr<Overload::Counter> requests;
 };
 using ClientRef = std::shared_ptr<const Client>;
 

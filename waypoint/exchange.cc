@@ -43,6 +43,8 @@ std::optional<Reply> receive(Exchange& x) {
   if (!method || *method == "TRACE" || (*method == "CONNECT" && !upgrade)) return replies::method_refused();
   if (upgrade && *upgrade != "websocket") return replies::upgrade_refused();
   x.upgrade = upgrade != nullptr;
+  x.preflight = *method == "OPTIONS" && header_of(headers, "origin") &&
+                header_of(headers, "access-control-request-method");
 
   const std::string* target = header_of(headers, ":path");
   auto path = decide::normalize_path(target ? *target : "", x.state->l7->settings().paths);
@@ -65,6 +67,14 @@ std::optional<Reply> receive(Exchange& x) {
   trace(x);
   record.grpc = decide::is_grpc(headers);
   return std::nullopt;
+}
+
+// --- authorize outside: CUSTOM policies, before anybody looks at tokens (section 1.9); those of selectors
+// follow at the pick ---
+std::optional<Reply> authorize_outside(Exchange& x) {
+  if (!x.l7 || x.l7->guard.policies.empty()) return std::nullopt;
+  return ask_authorizers(
+      x, x.custom([](const model::HttpPolicy& policy) { return !policy.selector; }, x.facts, false));
 }
 
 // --- authorize: the policies that hold whichever endpoint is chosen; those of selectors follow at the pick
@@ -147,7 +157,7 @@ std::optional<Reply> inject_abort(Exchange& x) {
 std::optional<Reply> decide_without_waiting(Exchange& x) {
   if (auto reply = receive(x)) return reply;
   gather_facts(x);
-  for (auto phase : {authenticate, authorize, route, limit, shape}) {
+  for (auto phase : {authorize_outside, authenticate, authorize, route, limit, shape}) {
     if (auto reply = phase(x)) return reply;
   }
   return std::nullopt;
@@ -216,6 +226,16 @@ decide::HttpVerdict Exchange::judge(std::function<bool(const model::HttpPolicy&)
   return verdict;
 }
 
+std::vector<decide::CustomHit> Exchange::custom(std::function<bool(const model::HttpPolicy&)> applies,
+                                                const decide::HttpRequestFacts& about, bool tokens) {
+  decide::AuthorizeHttpOptions options;
+  std::vector<std::string> domains = trust_domains();
+  options.trust_domains = domains;
+  options.applies = std::move(applies);
+  options.tokens = tokens;
+  return decide::custom_policies(l7->guard.policies, about, options);
+}
+
 async::Task<void> answer(Exchange& x, Reply reply) {
   RequestRecord& record = x.record;
   if (reply.flag) record.flags.add(*reply.flag);
@@ -247,9 +267,24 @@ void Exchange::edit(const model::HeaderEdits& edits, wire::Headers& headers) {
   apply(edits, [this](const std::string& value) { return worker.format(value, record); }, headers);
 }
 
+namespace {
+
+// Looks at no more of the request than its answer needs.
+Reply refuse_overloaded(Exchange& x) {
+  x.worker.say_overloaded();
+  x.record.version = x.stream->version();
+  x.record.request = x.stream->headers();
+  x.record.grpc = decide::is_grpc(x.record.request);
+  x.facts.method = conn::shown_method(x.record.request);
+  return replies::overloaded();
+}
+
+}  // namespace
+
 async::Task<void> serve_exchange(Worker& worker, ClientRef client, std::unique_ptr<conn::HttpStream> stream) {
   Exchange x(worker, std::move(client), std::move(stream));
-  std::optional<Reply> reply = decide_without_waiting(x);
+  Overload::Seat seat = worker.shared().overload.request(x.client->requests);
+  std::optional<Reply> reply = seat ? decide_without_waiting(x) : refuse_overloaded(x);
   if (!reply && x.route && x.route->fault) {
     const model::FaultInjection& fault = *x.route->fault;
     if (fault.delay.count() > 0 && decide::draw(fault.delay_percent, worker.rng())) {

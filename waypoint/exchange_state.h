@@ -30,6 +30,9 @@ struct Exchange {
   // Judges by the policies of the addressed service that take part; only with `l7`.
   decide::HttpVerdict judge(std::function<bool(const model::HttpPolicy&)> applies,
                             const decide::HttpRequestFacts& about);
+  // The CUSTOM policies of the addressed service that take part and hold. `tokens`: they have been looked at.
+  std::vector<decide::CustomHit> custom(std::function<bool(const model::HttpPolicy&)> applies,
+                                        const decide::HttpRequestFacts& about, bool tokens);
   // Names our trust domain goes by.
   std::vector<std::string> trust_domains() const;
   void edit(const model::HeaderEdits& edits, wire::Headers& headers);
@@ -46,6 +49,7 @@ struct Exchange {
   std::string path;   // normalised
   std::string query;  // with its '?'
   bool upgrade = false;
+  bool preflight = false;          // of CORS: carries no token, and is charged no limit
   decide::HttpRequestFacts facts;  // looks into the above
   jwt::VerifiedTokenRef token;     // null: none was shown
 
@@ -63,6 +67,7 @@ struct Exchange {
 void gather_facts(Exchange& x);
 
 // Phases with files of their own (phases/).
+std::optional<Reply> ask_authorizers(Exchange& x, const std::vector<decide::CustomHit>& hits);
 std::optional<Reply> authenticate(Exchange& x);
 std::optional<Reply> limit(Exchange& x);
 

@@ -62,6 +62,28 @@ void shape_request(Exchange& x) {
   set_header(headers, "x-envoy-decorator-operation", trace.operation);
 }
 
+// Policies bound by selector: they hold for the endpoints they cover, and mean their addresses and ports.
+struct Judged {
+  bool unknown = false;  // the labels of the endpoint have not come yet
+  std::vector<decide::CustomHit> custom;
+  decide::HttpVerdict verdict;
+};
+Judged judge_at(Exchange& x, const Host& host) {
+  Judged out;
+  if (!x.l7) return out;
+  out.unknown = !can_tell(x.l7->guard.policies, *host.workload, *x.state->l7);
+  if (out.unknown) return out;
+  auto applies = [&](const model::HttpPolicy& policy) {
+    return *selects(policy, *host.workload, *x.state->l7);
+  };
+  decide::HttpRequestFacts facts = x.facts;
+  facts.destination = host.address;
+  facts.port = host.address.port;
+  out.custom = x.custom(applies, facts, true);
+  out.verdict = x.judge(applies, facts);
+  return out;
+}
+
 class Forwarder {
  public:
   Forwarder(Exchange& x, Cluster& cluster)
@@ -74,6 +96,12 @@ class Forwarder {
         route_timer_([this] { x_.stop.stop(base::Error(Code::kTimeout, "route timeout")); }),
         idle_timer_([this] { idle_fired(); }),
         watch_(loop_) {}
+
+  ~Forwarder() {
+    for (const MirrorRef& mirror : mirrors_) mirror->leave();
+  }
+  Forwarder(const Forwarder&) = delete;
+  Forwarder& operator=(const Forwarder&) = delete;
 
   async::Task<std::optional<Reply>> run();
 
@@ -93,13 +121,13 @@ class Forwarder {
   std::optional<Reply> judge_endpoint(const Host& host);
   wire::Headers request_headers(async::Deadline deadline) const;
   void choose_hash();
-  bool wants_http2() const;
   std::string cluster_name() const;
   Tried failed(TryOutcome::Failure failure, Reply reply);
   Tried broken(const base::Error& error, bool started);
   void idle_fired();
   void progressed() { last_progress_ = loop_.now(); }
   void body_complete();
+  void start_mirrors();
   Reply stopped_reply();
 
   Exchange& x_;
@@ -110,6 +138,7 @@ class Forwarder {
   RequestBody body_;
   PickRequest pick_;
   Seat request_seat_;
+  std::vector<MirrorRef> mirrors_;
   bool responded_ = false;
   base::TimePoint last_progress_{};
   std::optional<base::TimePoint> route_deadline_;
@@ -129,25 +158,6 @@ void Forwarder::choose_hash() {
   decide::HashCookie made = decide::make_hash_cookie(*hash, x_.worker.rng());
   pick_.hash = made.hash;
   x_.response_cookies.push_back(std::move(made.set_cookie));
-}
-
-bool Forwarder::wants_http2() const {
-  const model::PoolLimits& pool = policy_.pool;
-  if (pool.upgrade == model::PoolLimits::Upgrade::kUpgrade) return true;
-  bool client = x_.record.version == conn::HttpVersion::k2;
-  if (pool.use_client_protocol) return client;
-  model::ServiceRef service =
-      x_.state->mesh->service(cluster_.key().service.ns, cluster_.key().service.hostname);
-  const model::PortMapping* port = service ? service->port(cluster_.key().port) : nullptr;
-  model::AppProtocol protocol = port ? port->app_protocol : model::AppProtocol::kUnknown;
-  switch (protocol) {
-    case model::AppProtocol::kHttp2:
-    case model::AppProtocol::kGrpc: return true;
-    case model::AppProtocol::kHttp11: return false;
-    default:
-      // An upgrade is asked for in the version that every server understands.
-      return client && !x_.upgrade;
-  }
 }
 
 std::string Forwarder::cluster_name() const {
@@ -175,6 +185,7 @@ void Forwarder::idle_fired() {
 // The route's clock runs from the end of the request (section 2.1.5).
 void Forwarder::body_complete() {
   x_.record.times.request_in = loop_.now();
+  for (const MirrorRef& mirror : mirrors_) mirror->end(x_.stream->trailers());
   base::Duration timeout = x_.route ? x_.route->timeout : base::Duration{0};
   if (x_.record.grpc) {
     if (auto asked = grpc_timeout(x_.record.request)) {
@@ -186,6 +197,14 @@ void Forwarder::body_complete() {
   loop_.arm(route_timer_, *route_deadline_);
 }
 
+void Forwarder::start_mirrors() {
+  mirrors_ = x_.worker.mirrors().start(x_);
+  if (mirrors_.empty()) return;
+  body_.on_bytes([this](base::ByteView bytes) {
+    for (const MirrorRef& mirror : mirrors_) mirror->feed(bytes);
+  });
+}
+
 async::Task<std::optional<Reply>> Forwarder::run() {
   x_.record.cluster = cluster_name();
   request_seat_ = cluster_.limits().request(policy_.pool);
@@ -195,6 +214,7 @@ async::Task<std::optional<Reply>> Forwarder::run() {
     loop_.arm(idle_timer_, last_progress_ + x_.worker.config().stream_idle_timeout);
   }
   body_.on_complete([this] { body_complete(); });
+  start_mirrors();
   choose_hash();
   watch_.spawn(watch_client(x_));
   base::Result<std::optional<Reply>> ended = co_await async::until_stopped(x_.stop, attempts());
@@ -275,20 +295,13 @@ Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
   }
 }
 
-// Policies bound by selector: they hold for the endpoints they cover, and mean their addresses and ports.
 std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
-  if (!x_.l7) return std::nullopt;
-  if (!can_tell(x_.l7->guard.policies, *host.workload, *x_.state->l7)) return replies::no_healthy_upstream();
-  auto applies = [&](const model::HttpPolicy& policy) {
-    return *selects(policy, *host.workload, *x_.state->l7);
-  };
-  decide::HttpRequestFacts facts = x_.facts;
-  facts.destination = host.address;
-  facts.port = host.address.port;
-  decide::HttpVerdict verdict = x_.judge(applies, facts);
-  if (verdict.allowed) return std::nullopt;
-  x_.record.denied_by = verdict.denied_by();
-  return replies::denied(verdict.decided_by);
+  Judged judged = judge_at(x_, host);
+  if (judged.unknown) return replies::no_healthy_upstream();
+  if (auto refused = ask_authorizers(x_, judged.custom)) return refused;
+  if (judged.verdict.allowed) return std::nullopt;
+  x_.record.denied_by = judged.verdict.denied_by();
+  return replies::denied(judged.verdict.decided_by);
 }
 
 wire::Headers Forwarder::request_headers(async::Deadline deadline) const {
@@ -370,7 +383,7 @@ async::Task<Forwarder::Tried> Forwarder::try_once() {
     base::TimePoint per_try = loop_.now() + retries_.per_try_timeout;
     if (deadline.is_never() || per_try < deadline.when()) deadline = async::Deadline::at(per_try);
   }
-  bool http2 = wants_http2();
+  bool http2 = wants_http2(x_, cluster_.key(), policy_.pool);
   record.upstream_version = http2 ? conn::HttpVersion::k2 : conn::HttpVersion::k11;
   std::optional<Tried> failure = co_await connect(host, deadline, http2);
   if (failure) {
@@ -427,6 +440,10 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   for (const auto& [name, value] : x_.response_headers) set_header(response, name, value);
   for (const std::string& cookie : x_.response_cookies) response.emplace_back("set-cookie", cookie);
   decide::charge_later(x_.charges, response, loop_.now());
+  // Connections that nobody keeps cost nothing.
+  if (x_.worker.shared().overload.pressure() >= Overload::Pressure::kSaving) {
+    set_header(response, "connection", "close");
+  }
   record.status = status_of(response);
   if (x_.route) x_.edit(x_.route->response, response);
   x_.edit(x_.target->response, response);
@@ -463,6 +480,28 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
 }
 
 }  // namespace
+
+bool wants_http2(const Exchange& x, const ClusterKey& key, const model::PoolLimits& pool) {
+  if (pool.upgrade == model::PoolLimits::Upgrade::kUpgrade) return true;
+  bool client = x.record.version == conn::HttpVersion::k2;
+  if (pool.use_client_protocol) return client;
+  model::ServiceRef service = x.state->mesh->service(key.service.ns, key.service.hostname);
+  const model::PortMapping* port = service ? service->port(key.port) : nullptr;
+  model::AppProtocol protocol = port ? port->app_protocol : model::AppProtocol::kUnknown;
+  switch (protocol) {
+    case model::AppProtocol::kHttp2:
+    case model::AppProtocol::kGrpc: return true;
+    case model::AppProtocol::kHttp11: return false;
+    default:
+      // An upgrade is asked for in the version that every server understands.
+      return client && !x.upgrade;
+  }
+}
+
+bool may_reach(Exchange& x, const Host& host) {
+  Judged judged = judge_at(x, host);
+  return !judged.unknown && judged.custom.empty() && judged.verdict.allowed;
+}
 
 async::Task<std::optional<Reply>> forward(Exchange& x) {
   ClusterKey key{x.target->service, x.target->port, x.target->subset};

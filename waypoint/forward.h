@@ -7,10 +7,16 @@
 
 #include "net/async/task.h"
 #include "waypoint/exchange_state.h"
+#include "waypoint/upstream/cluster.h"
 
 namespace culvert::waypoint {
 
 // Nothing: the client has its answer, or is beyond one. A reply: there was none to pass on.
 async::Task<std::optional<Reply>> forward(Exchange& x);
+
+// Which version requests are sent in to endpoints of that cluster.
+bool wants_http2(const Exchange& x, const ClusterKey& key, const model::PoolLimits& pool);
+// The policies bound by selector let the request go to that endpoint. Nothing is recorded.
+bool may_reach(Exchange& x, const Host& host);
 
 }  // namespace culvert::waypoint

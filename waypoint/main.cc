@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // waypoint: the L7 proxy. Builds loops, log and App and waits for signals; everything else is in app.h.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -25,6 +26,11 @@ struct Place {
 
 int refuse(const base::Error& error) {
   return std::fprintf(stderr, "waypoint: %s\n", error.message().c_str()), 1;
+}
+
+uint64_t heap_bytes() {
+  struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
 }
 
 async::Task<void> run_app(waypoint::App& app, base::Log& log, uv::UvLoop& control, int& status) {
@@ -67,7 +73,8 @@ int proxy(char** environment) {
                                          config::read_file_from_disk,
                                          access_log,
                                          config::random_seed(),
-                                         nullptr});
+                                         nullptr,
+                                         heap_bytes});
   uv::SignalWatch signals(control, [&app](int) { app.shut_down("signal"); });
   async::Scope tasks(control);
   tasks.spawn(run_app(app, **log, control, status));

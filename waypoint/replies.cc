@@ -72,6 +72,9 @@ Reply denied(std::string_view policy) {
   return plain(403, "RBAC: access denied", std::nullopt,
                fmt::format("rbac_access_denied_matched_policy[{}]", policy.empty() ? "none" : policy));
 }
+Reply authorizer_failed(uint16_t status) {
+  return plain(status, "", Flag::kExternalDenied, "ext_authz_error");
+}
 Reply rate_limited() {
   Reply reply = plain(429, "local_rate_limited", Flag::kRateLimited, "local_rate_limited");
   reply.headers.emplace_back("x-envoy-ratelimited", "true");
@@ -108,7 +111,11 @@ Reply method_refused() { return plain(405, "", std::nullopt, "method_not_allowed
 Reply stream_idle(bool request_complete) {
   return plain(request_complete ? 504 : 408, "stream timeout", Flag::kStreamIdle, "stream_idle_timeout");
 }
-Reply overloaded() { return plain(503, "envoy overloaded", Flag::kOverload, "overload"); }
+Reply overloaded() {
+  Reply reply = plain(503, "envoy overloaded", Flag::kOverload, "overload");
+  reply.close = true;  // the next one may find another replica
+  return reply;
+}
 
 }  // namespace replies
 

@@ -35,6 +35,8 @@ Reply overflow();
 Reply route_timeout();
 Reply per_try_timeout();
 Reply denied(std::string_view policy);  // "" no policy allowed it
+// The external authorizer could not be asked, or its answer not be understood.
+Reply authorizer_failed(uint16_t status);
 Reply rate_limited();
 Reply fault_abort(uint16_t status, std::optional<uint32_t> grpc_status);
 Reply malformed(wire::Http1Fault fault);

@@ -82,6 +82,13 @@ class Stream {
     domains.push_back(worker_.self().identity.trust_domain.str());
     options.trust_domains = domains;
     options.applies = std::move(applies);
+    // Providers are asked about requests; a connection that a CUSTOM policy covers cannot be judged.
+    for (const decide::CustomHit& hit : decide::custom_policies(l7_->guard.policies, facts, options)) {
+      record_.denied_by = hit.name;
+      record_.details = "ext_authz_error";
+      refuse(Flag::kExternalDenied, record_.details);
+      return false;
+    }
     decide::HttpVerdict verdict = decide::authorize_http(l7_->guard.policies, facts, options);
     if (verdict.allowed) return true;
     record_.denied_by = verdict.denied_by();

@@ -12,6 +12,8 @@ namespace {
 
 // A listener in trouble says so this often.
 constexpr base::Duration kAcceptErrorEvery = std::chrono::seconds(5);
+// And an overloaded worker.
+constexpr base::Duration kOverloadedEvery = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -33,6 +35,8 @@ Worker::Worker(const config::WaypointConfig& config, async::Loop& loop, io::Netw
           },
           std::move(system_roots), rng_.fork()),
       upstreams_(loop, log, dialer_, shared.clusters, shared.self, rng_.fork()),
+      lag_(loop),
+      mirrors_(*this),
       connections_(loop),
       acceptor_(loop),
       closing_(loop) {}
@@ -65,7 +69,13 @@ async::Task<void> Worker::accept_loop(Worker& worker) {
   for (;;) {
     base::Result<io::Accepted> accepted = co_await io::accept(*worker.listener_);
     if (accepted) {
-      worker.connections_.spawn(serve_connection(worker, std::move(*accepted)));
+      Overload::Seat seat = worker.shared_.overload.connection();
+      if (seat) {
+        worker.connections_.spawn(serve(worker, std::move(*accepted), std::move(seat)));
+      } else {
+        accepted->stream->abort();
+        worker.say_overloaded();
+      }
       continue;
     }
     if (worker.loop_.now() >= say_again) {
@@ -76,6 +86,21 @@ async::Task<void> Worker::accept_loop(Worker& worker) {
     // Out of descriptors and the like: others must get the time to end.
     co_await async::sleep_for(worker.loop_, std::chrono::milliseconds(100));
   }
+}
+
+async::Task<void> Worker::serve(Worker& worker, io::Accepted accepted, Overload::Seat) {
+  co_await serve_connection(worker, std::move(accepted));
+}
+
+void Worker::say_overloaded() {
+  if (loop_.now() < say_overloaded_again_) return;
+  say_overloaded_again_ = loop_.now() + kOverloadedEvery;
+  const Overload& overload = shared_.overload;
+  log_.error("overload", "more than this waypoint takes on; newcomers are refused",
+             {base::Field::number("connections", overload.connections()),
+              base::Field::number("requests", overload.requests()),
+              base::Field::number("connections_refused", overload.refused_connections()),
+              base::Field::number("requests_refused", overload.refused_requests())});
 }
 
 void Worker::set_state(MeshStateRef state) {
@@ -131,6 +156,7 @@ void Worker::close(std::function<void()> done) {
   drain();
   acceptor_.cancel_all();
   connections_.cancel_all();
+  mirrors_.cancel();
   closing_.spawn(wait_closed(*this, std::move(done)));
 }
 
@@ -138,6 +164,7 @@ async::Task<void> Worker::wait_closed(Worker& worker, std::function<void()> done
   co_await worker.acceptor_.idle().wait();
   worker.listener_.reset();
   co_await worker.connections_.idle().wait();
+  co_await worker.mirrors_.idle().wait();
   done();
 }
 

@@ -21,6 +21,8 @@
 #include "net/base/rng.h"
 #include "net/conn/relay.h"
 #include "net/io/network.h"
+#include "waypoint/mirror.h"
+#include "waypoint/overload.h"
 #include "waypoint/state.h"
 #include "waypoint/telemetry/log_format.h"
 #include "waypoint/telemetry/telemetry.h"
@@ -30,10 +32,12 @@ namespace culvert::waypoint {
 
 // What all loops share.
 struct Shared {
-  Shared(Self own, decide::SipKey secret) : self(std::move(own)), limiters(secret) {}
+  Shared(Self own, decide::SipKey secret, Overload::Bounds bounds)
+      : self(std::move(own)), limiters(secret), overload(bounds) {}
   Self self;
   SharedClusters clusters;
   decide::RateLimiters limiters;
+  Overload overload;
   std::atomic<uint64_t> next_connection_id{1};
 };
 
@@ -68,6 +72,7 @@ class Worker {
   const MeshStateRef& state() const { return state_; }
   Upstreams& upstreams() { return upstreams_; }
   Dialer& dialer() { return dialer_; }
+  Mirrors& mirrors() { return mirrors_; }
   conn::RelayBuffer& buffer() { return buffer_; }
   // What was compiled from the rules of a service; made when first asked for, valid until the next state.
   struct Compiled {
@@ -82,6 +87,12 @@ class Worker {
   // A header value with its %OPERATORS% expanded.
   std::string format(const std::string& value, const RequestRecord& record);
   bool draining() const { return draining_; }
+  // No more CONNECTs: this loop is late, or the process is out of memory.
+  bool overloaded() const {
+    return lag_.late() || shared_.overload.pressure() >= Overload::Pressure::kRefusing;
+  }
+  // For the log, every now and then.
+  void say_overloaded();
   size_t connections() const { return connections_.running(); }
 
   // Calls `drain` when the worker drains, at once if it does already; for as long as it lives.
@@ -99,6 +110,7 @@ class Worker {
 
  private:
   static async::Task<void> accept_loop(Worker& worker);
+  static async::Task<void> serve(Worker& worker, io::Accepted accepted, Overload::Seat seat);
   static async::Task<void> wait_closed(Worker& worker, std::function<void()> done);
 
   const config::WaypointConfig& config_;
@@ -119,9 +131,12 @@ class Worker {
   std::map<const model::WaypointService*, Compiled> compiled_;
   jwt::TokenCache token_cache_;
   bool draining_ = false;
+  LagWatch lag_;
+  base::TimePoint say_overloaded_again_{};
   std::list<std::function<void()>> on_drain_;
   std::unique_ptr<io::Listener> listener_;
   // Last, so that tasks end before what they use.
+  Mirrors mirrors_;
   async::Scope connections_;
   async::Scope acceptor_;
   async::Scope closing_;

@@ -52,6 +52,11 @@ struct WaypointConfig {
   base::Duration headers_timeout = std::chrono::seconds(60);
   base::Duration stream_idle_timeout = std::chrono::hours(1);
 
+  // Beyond these newcomers are refused (section 7.6): connections of clients, requests under way.
+  uint32_t connections_max = 65536;  // CULVERT_CONNECTIONS_MAX
+  uint32_t requests_max = 100'000;   // CULVERT_REQUESTS_MAX
+  uint64_t memory_bytes_max = 0;     // CULVERT_MEMORY_MAX; 0: what the control group allows
+
   bool is_own_port(uint16_t port) const {
     return port == hbone_port || port == admin_port || port == stats_port || port == prometheus_port ||
            port == readiness_port;

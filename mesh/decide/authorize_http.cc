@@ -157,13 +157,18 @@ bool needs_http(const model::HttpRule& rule) {
                      [](const Condition& condition) { return condition.http_only(); });
 }
 
+bool of_token(const Condition& condition) {
+  return condition.key >= Condition::Key::kRequestPrincipal && condition.key <= Condition::Key::kRequestClaim;
+}
+
 bool holds(const model::HttpRule& rule, const HttpRequestFacts& facts, const AuthorizeHttpOptions& options) {
   auto from = [&](const model::HttpSource& source) {
-    return matches(source, facts, options.http, options.trust_domains);
+    return matches(source, facts, options.http, options.trust_domains, options.tokens);
   };
   auto to = [&](const model::HttpOperation& operation) { return holds(operation, facts, options.http); };
   auto when = [&](const Condition& condition) {
-    return (!options.http && condition.http_only()) || holds(condition, facts, options.trust_domains);
+    bool unknown = (!options.http && condition.http_only()) || (!options.tokens && of_token(condition));
+    return unknown || holds(condition, facts, options.trust_domains);
   };
   return (rule.from.empty() || std::any_of(rule.from.begin(), rule.from.end(), from)) &&
          (rule.to.empty() || std::any_of(rule.to.begin(), rule.to.end(), to)) &&
@@ -187,7 +192,7 @@ bool selects(const model::PodSelector& selector, bool everywhere, std::string_vi
 }
 
 bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, bool http,
-             std::span<const std::string> trust_domains) {
+             std::span<const std::string> trust_domains, bool tokens) {
   std::string_view ns = facts.peer ? facts.peer->ns.view() : std::string_view();
   auto account = [&](const model::ServiceAccountMatch& wanted) {
     return facts.peer && wanted.ns == facts.peer->ns && wanted.service_account == facts.peer->service_account;
@@ -199,10 +204,23 @@ bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, boo
   bool l4 = principal && domain && text_either(source.namespaces, ns) &&
             either(source.service_accounts, account) && ip_either(source.ip_blocks, facts.source_ip);
   if (!l4 || !http) return l4;
-  std::vector<std::string> tokens;
-  if (facts.claims) tokens.emplace_back(facts.token_principal);
-  return list_either(source.request_principals, tokens) &&
+  std::vector<std::string> shown;
+  if (facts.claims) shown.emplace_back(facts.token_principal);
+  return (!tokens || list_either(source.request_principals, shown)) &&
          ip_either(source.remote_ip_blocks, facts.remote_ip);
+}
+
+std::vector<CustomHit> custom_policies(std::span<const HttpPolicy> policies, const HttpRequestFacts& facts,
+                                       const AuthorizeHttpOptions& options) {
+  std::vector<CustomHit> hits;
+  for (const HttpPolicy& policy : policies) {
+    bool applies = options.applies ? options.applies(policy) : !policy.selector;
+    if (!applies || policy.dry_run || policy.action != HttpPolicy::Action::kCustom) continue;
+    if (std::optional<size_t> rule = holding_rule(policy, facts, options)) {
+      hits.push_back({&policy, name_of(policy, *rule)});
+    }
+  }
+  return hits;
 }
 
 std::optional<size_t> holding_rule(const HttpPolicy& policy, const HttpRequestFacts& facts,

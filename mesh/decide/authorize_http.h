@@ -31,6 +31,8 @@ struct HttpVerdict {
 
 struct AuthorizeHttpOptions {
   bool http = true;  // false: a connection of which nothing above L4 is known
+  // false: tokens have not been looked at yet, and what a rule says of them is taken to hold.
+  bool tokens = true;
   // Names that stand for each other, our own trust domain among them.
   std::span<const std::string> trust_domains;
   // Whether a policy takes part: by its selector and the endpoint that was chosen. Null: those without
@@ -40,6 +42,15 @@ struct AuthorizeHttpOptions {
 
 HttpVerdict authorize_http(std::span<const model::HttpPolicy> policies, const HttpRequestFacts& facts,
                            const AuthorizeHttpOptions& options);
+
+// The CUSTOM policies that hold, in order: whoever they name is to be asked before anything else decides, and
+// refuses if it cannot be (section 2.6.6). A dry run asks nobody.
+struct CustomHit {
+  const model::HttpPolicy* policy = nullptr;
+  std::string name;  // with its rule
+};
+std::vector<CustomHit> custom_policies(std::span<const model::HttpPolicy> policies,
+                                       const HttpRequestFacts& facts, const AuthorizeHttpOptions& options);
 
 // The first rule of the policy that holds. On connections an ALLOW rule that needs HTTP never does; others
 // are held without what needs it (section 2.6.4).
@@ -52,6 +63,6 @@ bool selects(const model::PodSelector& selector, bool everywhere, std::string_vi
 
 // Also the `from` of rate limits.
 bool matches(const model::HttpSource& source, const HttpRequestFacts& facts, bool http,
-             std::span<const std::string> trust_domains);
+             std::span<const std::string> trust_domains, bool tokens = true);
 
 }  // namespace culvert::decide

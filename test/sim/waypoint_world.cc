@@ -89,13 +89,13 @@ class Bytes final : public io::ByteStream {
 
 }  // namespace
 
-WaypointWorld::WaypointWorld(uint64_t seed)
+WaypointWorld::WaypointWorld(uint64_t seed, waypoint::Overload::Bounds bounds)
     : config_(waypoint_config()),
       ca_(*wire::CertSigner::self_signed(*wire::PrivateKey::generate_p256(), "td", loop.wall_now() - 1h,
                                          loop.wall_now() + 10000h)),
       host_(network.add_host("waypoint", "n2", {config_.instance_ip})),
       own_network_(network.process(host_)),
-      shared_(self_of(config_), {1, 2}),
+      shared_(self_of(config_), {1, 2}, bounds),
       tasks_(std::make_unique<async::Scope>(loop)) {
   auto certificates = [this](const model::Identity& identity, ca::CertAnswer answer) {
     wire::TlsIdentityRef issued = issue(identity);
@@ -268,7 +268,16 @@ Task<void> WaypointWorld::serve_connection(WaypointWorld& world, HttpPod& pod,
                                                       model::PoolLimits::Upgrade::kUpgrade;
   http2 =
       http2 || world.protocol_ == model::AppProtocol::kHttp2 || world.protocol_ == model::AppProtocol::kGrpc;
-  if (http2) {
+  if (!pod.raw.empty()) {
+    std::vector<uint8_t> block(16 * 1024);
+    Result<size_t> got = co_await io::read_some(*stream, block);
+    if (!got || *got == 0) co_return;
+    Result<> wrote = co_await io::write_all(*stream, base::as_bytes(pod.raw));
+    if (wrote) stream->shutdown_write();
+    co_await io::flush(*stream);
+    co_return;
+  }
+  if (pod.http2.value_or(http2)) {
     conn::Http2Conn connection(world.loop, std::move(stream), wire::H2Engine::Role::kServer,
                                conn::Http2Options::for_users_traffic());
     async::Scope requests(world.loop);

@@ -70,9 +70,11 @@ struct HttpPod {
   wire::Headers headers;  // beside its own
   std::string body;       // "" answers its name
   base::Duration delay{0};
-  bool break_off = false;  // resets instead of answering
-  bool echo = false;       // answers with the request's body
-  bool bare = false;       // answers with headers that end the stream
+  bool break_off = false;     // resets instead of answering
+  bool echo = false;          // answers with the request's body
+  std::optional<bool> http2;  // none: as the service's protocol and policy say
+  bool bare = false;          // answers with headers that end the stream
+  std::string raw;            // not empty: these bytes for an answer, then the end, whatever was asked
   uint64_t bytes_in = 0;
 };
 
@@ -86,7 +88,7 @@ struct Request {
 
 class WaypointWorld {
  public:
-  explicit WaypointWorld(uint64_t seed = 1);
+  explicit WaypointWorld(uint64_t seed = 1, waypoint::Overload::Bounds bounds = {1000, 10'000});
   ~WaypointWorld();
 
   SimLoop loop;
@@ -106,6 +108,8 @@ class WaypointWorld {
   // Something else of the mesh.
   void add(std::optional<model::Service> service, std::optional<model::Workload> workload);
   waypoint::SpanExporter& spans() { return *spans_; }
+  waypoint::Overload& overload() { return shared_.overload; }
+  const waypoint::Mirrors& mirrors() const { return worker_->mirrors(); }
   wire::TlsIdentityRef issue(const model::Identity& identity);
 
   // A request from the pod of that identity, through the waypoint.

@@ -30,7 +30,7 @@ bool takes_part(const Exchange& x, const jwt::TokenRules::Source& source) {
 }  // namespace
 
 std::optional<Reply> authenticate(Exchange& x) {
-  if (!x.l7) return std::nullopt;
+  if (!x.l7 || x.preflight) return std::nullopt;
   const jwt::TokenRules& rules = *x.worker.compiled(x.l7).tokens;
   if (rules.empty()) return std::nullopt;
   jwt::AuthenticateOptions options;

@@ -6,7 +6,7 @@
 namespace culvert::waypoint {
 
 std::optional<Reply> limit(Exchange& x) {
-  if (!x.l7 || x.l7->guard.rate_limits.empty()) return std::nullopt;
+  if (!x.l7 || x.preflight || x.l7->guard.rate_limits.empty()) return std::nullopt;
   decide::RateLimitOptions options;
   options.now = x.worker.loop().now();
   options.route_name = x.record.route_name;
