@@ -222,4 +222,36 @@ TEST_CASE("what PeerAuthentication puts on a workload", "[policy]") {
   CHECK(policies_of(compile_yaml(yaml)) == c.expected);
 }
 
+TEST_CASE("of an install file only meshConfig is acted on, and lint says what is not", "[control-1.1]") {
+  auto told = [](const std::string& yaml, const std::string& code) {
+    std::string out;
+    for (const auto& one : compile_yaml(yaml).findings) {
+      if (one.code == code) out += std::string(to_string(one.severity)) + " " + one.message + "\n";
+    }
+    return out;
+  };
+  using Catch::Contains;
+  auto install = [](const std::string& spec) {
+    return "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: i, namespace: "
+           "istio-system}\nspec: " +
+           spec + "\n";
+  };
+  CHECK(told(install("{meshConfig: {}}"), "MSH023").empty());
+  CHECK_THAT(
+      told(install("{profile: demo, components: {}}"), "MSH023"),
+      Contains("Info only an installer acts on") && Contains("spec.components") && Contains("spec.profile"));
+  CHECK_THAT(told(install("{meshConfig: {enableAutoMtls: false, dnsRefreshRate: 5s}}"), "MSH023"),
+             Contains("Warning meshConfig.enableAutoMtls: no effect") && Contains("dnsRefreshRate"));
+  CHECK_THAT(told(install("{meshConfig: {trustDomain: example.org}}"), "MSH023"), Contains("trustDomain"));
+  CHECK_THAT(told(install("{meshConfig: {ingressClass: x}}"), "MSH022"), Contains("is not acted on"));
+  auto ns = [](const std::string& labels) {
+    return "apiVersion: v1\nkind: Namespace\nmetadata: {name: n, labels: {" + labels + "}}\n";
+  };
+  CHECK_THAT(told(ns("istio-injection: enabled"), "MSH006"),
+             Contains("Warning") && Contains("istio.io/dataplane-mode: ambient"));
+  CHECK_THAT(told(ns("istio-injection: enabled, istio.io/dataplane-mode: ambient"), "MSH006"),
+             Contains("Info") && Contains("take the label away"));
+  CHECK(told(ns("istio-injection: disabled"), "MSH006").empty());
+}
+
 }  // namespace culvert::control
