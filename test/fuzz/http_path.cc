@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Router against policy: what a route matches, a policy with the same words must match, or it could be walked
-// around (spec waypoint section 7.1). Input: a byte for the normalisation, a pattern, a newline, a Host, a
-// newline, a request target.
+// around (spec waypoint section 7.1); and what the upstream makes of the path that we send must be the path
+// that both have seen. Input: a byte for the normalisation, a pattern, a newline, a Host, a newline, a
+// request target.
 #include "mesh/decide/http_path.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -65,6 +67,29 @@ void check_form(const std::string& path, How how) {
   check(normal(spelled, how) == path);
 }
 
+// An upstream that decodes triplets (once, as RFC 3986 has it) and then looks for segments finds those that
+// we have seen: no dots, no slashes and no backslashes come out of triplets, unless the mesh was told to
+// leave encoded slashes alone.
+void check_upstream(const std::string& path, How how) {
+  std::string decoded;
+  bool slashes = false;
+  for (size_t i = 0; i < path.size(); ++i) {
+    char c = path[i];
+    if (c == '%') {
+      c = static_cast<char>(std::stoi(path.substr(i + 1, 2), nullptr, 16));
+      i += 2;
+      check(c != '.' && c != '\0');
+      slashes |= c == '/' || c == '\\';
+    }
+    decoded += c;
+  }
+  if (how == How::kDecodeAndMergeSlashes) check(!slashes);
+  if (slashes) return;
+  std::string closed = decoded + "/";
+  check(closed.find("/./") == closed.npos && closed.find("/../") == closed.npos);
+  check(std::count(decoded.begin(), decoded.end(), '/') == std::count(path.begin(), path.end(), '/'));
+}
+
 bool policy_matches(const model::HttpOperation& operation, const decide::HttpRequestFacts& facts) {
   model::HttpPolicy deny;
   deny.action = model::HttpPolicy::Action::kDeny;
@@ -85,6 +110,14 @@ void compare(TextMatch::Kind kind, std::string_view pattern, const decide::HttpR
   operation = {};
   operation.paths.none = {*words};
   check(policy_matches(operation, facts) != routed);
+  // What is allowed under an ALLOW policy with the same words is what the route takes, and the other way
+  // round.
+  model::HttpPolicy allow;
+  allow.action = model::HttpPolicy::Action::kAllow;
+  allow.rules.resize(1);
+  allow.rules[0].to.resize(1);
+  allow.rules[0].to[0].paths.any = {*words};
+  check(decide::authorize_http(std::span(&allow, 1), facts, {}).allowed == routed);
   // Hosts: a policy ignores case, so it may match more than a route, never less.
   if (kind == TextMatch::Kind::kPathPrefix || kind == TextMatch::Kind::kPathTemplate) return;
   route = {};
@@ -104,7 +137,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view pattern = line(rest), host = line(rest);
   auto path = decide::normalize_path(rest, how);
   if (!path) return 0;
-  if (how != How::kNone && path->path != "*") check_form(path->path, how);
+  if (how != How::kNone && path->path != "*") {
+    check_form(path->path, how);
+    check_upstream(path->path, how);
+  }
   check(path->query.empty() || path->query.starts_with('?'));
 
   decide::HttpRequestFacts facts;
