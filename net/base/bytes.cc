@@ -24,22 +24,44 @@ Slice Slice::sub(size_t from, size_t count) const {
   return part;
 }
 
-BlockPool::Block BlockPool::take() {
-  if (free_.empty()) return std::make_unique_for_overwrite<uint8_t[]>(kBlockBytes);
-  Block block = std::move(free_.back());
-  free_.pop_back();
+struct BlockPool::Kept {
+  explicit Kept(bool& gone) : gone(gone) {}
+  ~Kept() { gone = true; }
+  std::vector<Block>& of(size_t bytes) { return bytes == kLargeBytes ? large : small; }
+  bool& gone;
+  std::vector<Block> small, large;
+};
+
+// Null once the thread is ending: queues that end later use the allocator.
+BlockPool::Kept* BlockPool::kept() {
+  static thread_local bool gone = false;
+  if (gone) return nullptr;
+  static thread_local Kept kept(gone);
+  return &kept;
+}
+
+BlockPool::Block BlockPool::take(size_t bytes) {
+  CULVERT_CHECK(bytes == kBlockBytes || bytes == kLargeBytes);
+  Kept* all = kept();
+  if (!all || all->of(bytes).empty()) return std::make_unique_for_overwrite<uint8_t[]>(bytes);
+  std::vector<Block>& free = all->of(bytes);
+  Block block = std::move(free.back());
+  free.pop_back();
   return block;
 }
 
-void BlockPool::give_back(Block block) {
-  if (free_.size() < kKeptBlocksMax) free_.push_back(std::move(block));
+void BlockPool::give_back(Block block, size_t bytes) {
+  Kept* all = kept();
+  if (!all) return;
+  std::vector<Block>& free = all->of(bytes);
+  if (free.size() < (bytes == kLargeBytes ? kKeptLargeMax : kKeptBlocksMax)) free.push_back(std::move(block));
 }
 
 ByteQueue& ByteQueue::operator=(ByteQueue&& other) noexcept {
   if (this != &other) {
     clear();
-    pool_ = other.pool_;
     high_bytes_ = other.high_bytes_;
+    pieces_ = other.pieces_;
     size_ = std::exchange(other.size_, 0);
     chunks_ = std::move(other.chunks_);
     other.chunks_.clear();
@@ -49,9 +71,7 @@ ByteQueue& ByteQueue::operator=(ByteQueue&& other) noexcept {
 
 ByteQueue::~ByteQueue() { clear(); }
 
-void ByteQueue::release(Chunk chunk) {
-  if (pool_) pool_->give_back(std::move(chunk.block));
-}
+void ByteQueue::release(Chunk chunk) { BlockPool::give_back(std::move(chunk.block), chunk.block_bytes); }
 
 void ByteQueue::append(ByteView bytes) {
   while (!bytes.empty()) {
@@ -63,12 +83,18 @@ void ByteQueue::append(ByteView bytes) {
   }
 }
 
-ByteSpan ByteQueue::reserve(size_t bytes_min) {
-  CULVERT_CHECK(bytes_min <= BlockPool::kBlockBytes);
+ByteSpan ByteQueue::reserve(size_t bytes_min) { return reserve_in(bytes_min, BlockPool::kBlockBytes); }
+
+ByteSpan ByteQueue::reserve_in(size_t bytes_min, size_t block_bytes) {
+  bool plain = pieces_.lead_bytes == 0;
+  size_t room = plain ? block_bytes : std::min(block_bytes - pieces_.lead_bytes, pieces_.piece_bytes_max);
+  CULVERT_CHECK(bytes_min <= room);
   if (chunks_.empty() || chunks_.back().capacity - chunks_.back().end < std::max<size_t>(bytes_min, 1)) {
     Chunk chunk;
-    chunk.block = pool_ ? pool_->take() : std::make_unique_for_overwrite<uint8_t[]>(BlockPool::kBlockBytes);
-    chunk.capacity = BlockPool::kBlockBytes;
+    chunk.block = BlockPool::take(block_bytes);
+    chunk.block_bytes = block_bytes;
+    chunk.begin = chunk.end = pieces_.lead_bytes;
+    chunk.capacity = pieces_.lead_bytes + room;
     chunks_.push_back(std::move(chunk));
   }
   Chunk& tail = chunks_.back();
@@ -104,6 +130,19 @@ int ByteQueue::gather(iovec* vectors, int count) const {
     vectors[used++] = {chunk.block.get() + chunk.begin, chunk.end - chunk.begin};
   }
   return used;
+}
+
+void ByteQueue::move_front(ByteQueue& to, ByteView lead) {
+  CULVERT_CHECK(!chunks_.empty() && lead.size() <= pieces_.lead_bytes);
+  Chunk chunk = std::move(chunks_.front());
+  chunks_.pop_front();
+  size_ -= chunk.end - chunk.begin;
+  // What was before `begin` is the lead, or has been consumed.
+  chunk.begin -= lead.size();
+  std::memcpy(chunk.block.get() + chunk.begin, lead.data(), lead.size());
+  chunk.capacity = chunk.end;
+  to.size_ += chunk.end - chunk.begin;
+  to.chunks_.push_back(std::move(chunk));
 }
 
 void ByteQueue::consume(size_t bytes) {

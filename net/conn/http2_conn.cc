@@ -688,6 +688,15 @@ io::IoResult Http2Stream::try_read(base::ByteSpan into) {
                                    std::string(wire::h2_code_name(state_->reset_code.value_or(0)))});
 }
 
+int Http2Stream::peek(iovec* into, int count) {
+  return state_->aborted ? 0 : state_->received.gather(into, count);
+}
+
+void Http2Stream::consume(size_t bytes) {
+  state_->received.consume(bytes);
+  core_->consumed(*state_, bytes);
+}
+
 io::IoResult Http2Stream::try_write(std::span<const iovec> from) {
   if (state_->local_end || state_->aborted)
     return io::IoResult::failed({Code::kClosed, "write after shutdown"});

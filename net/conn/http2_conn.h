@@ -68,6 +68,8 @@ class Http2Stream final : public HttpStream {
   HttpCounts counts() const override;
 
   io::IoResult try_read(base::ByteSpan into) override;
+  int peek(iovec* into, int count) override;
+  void consume(size_t bytes) override;
   using io::ByteStream::try_write;
   io::IoResult try_write(std::span<const iovec> from) override;
   void arm_read(io::Waiter* waiter) override;

@@ -13,6 +13,20 @@ bool is_clean_end(const base::Error& error) {
 
 }  // namespace
 
+std::unique_ptr<io::SplicePipe> RelayBuffer::take_pipe() {
+  if (!pipes_.empty()) {
+    std::unique_ptr<io::SplicePipe> pipe = std::move(pipes_.back());
+    pipes_.pop_back();
+    return pipe;
+  }
+  base::Result<io::SplicePipe> made = io::SplicePipe::make();
+  return made ? std::make_unique<io::SplicePipe>(std::move(*made)) : nullptr;
+}
+
+void RelayBuffer::give_back(std::unique_ptr<io::SplicePipe> pipe) {
+  if (pipe && pipe->held() == 0 && pipes_.size() < kPipesMax) pipes_.push_back(std::move(pipe));
+}
+
 // Private bases would hide on_ready from the streams; each side has a Waiter of its own because a
 // source and a sink may become ready in the same turn.
 class Relay::Pump final : private async::Job {
@@ -34,13 +48,14 @@ class Relay::Pump final : private async::Job {
   void lose_sink() {
     if (done()) return;
     stop();
-    rest_.clear();
+    drop_rest();
     relay_.pump_done();
   }
   uint64_t bytes() const { return bytes_; }
 
  private:
-  enum class State : unsigned char { kReading, kWriting, kClosing, kDone };
+  static constexpr int kPartsMax = 32;
+  enum class State : unsigned char { kReading, kWriting, kPiping, kClosing, kDone };
   class Wake final : public io::Waiter {
    public:
     explicit Wake(Pump& pump) : pump_(pump) {}
@@ -63,6 +78,9 @@ class Relay::Pump final : private async::Job {
         case State::kWriting:
           if (!write_rest(moved)) return;
           break;
+        case State::kPiping:
+          if (!empty_pipe(moved)) return;
+          break;
         case State::kClosing:
           if (!sink_.flushed()) return sink_.arm_write(&wake_);
           finish();
@@ -72,21 +90,35 @@ class Relay::Pump final : private async::Job {
     }
   }
 
+  // Passes on what lies in the source already, without a copy. False: wait for a wake-up.
+  bool pass_on(std::span<const iovec> parts, size_t& moved) {
+    io::IoResult put = sink_.try_write(parts);
+    if (put.is_would_block()) {
+      sink_.arm_write(&wake_);  // what waits stays where it is
+      return false;
+    }
+    if (!put.ok()) {
+      sink_broke(put);
+      return true;
+    }
+    source_.consume(put.count());
+    count(put.count(), moved);
+    return true;
+  }
+
   // False: wait for a wake-up.
   bool read_once(size_t& moved) {
+    iovec parts[kPartsMax];
+    if (int found = source_.peek(parts, kPartsMax); found > 0)
+      return pass_on({parts, static_cast<size_t>(found)}, moved);
+    if (bytes_ >= kCopiedBytes && !no_pipe_ && source_.can_splice() && sink_.can_splice())
+      return fill_pipe(moved);
     io::IoResult got = source_.try_read(buffer_.span());
     if (got.is_would_block()) {
       source_.arm_read(&wake_);
       return false;
     }
-    if (!got.ok()) {
-      close_sink();
-      if (got.is_error()) {
-        note(got.error());
-        relay_.source_died(*this);
-      }
-      return true;
-    }
+    if (!got.ok()) return source_over(got);
     base::ByteView bytes = buffer_.span().first(got.count());
     io::IoResult put = sink_.try_write(bytes);
     if (put.ok()) {
@@ -100,6 +132,50 @@ class Relay::Pump final : private async::Job {
       rest_.append(bytes);
       state_ = State::kWriting;
     }
+    return true;
+  }
+
+  bool source_over(const io::IoResult& got) {
+    close_sink();
+    if (got.is_error()) {
+      note(got.error());
+      relay_.source_died(*this);
+    }
+    return true;
+  }
+
+  bool fill_pipe(size_t& moved) {
+    pipe_ = buffer_.take_pipe();
+    if (!pipe_) {
+      no_pipe_ = true;  // out of descriptors or pipe memory: copying works
+      return true;
+    }
+    io::IoResult got = source_.splice_in(*pipe_);
+    if (got.ok()) {
+      state_ = State::kPiping;
+      return empty_pipe(moved);
+    }
+    buffer_.give_back(std::move(pipe_));
+    if (!got.is_would_block()) return source_over(got);
+    source_.arm_read(&wake_);
+    return false;
+  }
+
+  bool empty_pipe(size_t& moved) {
+    while (pipe_->held() > 0) {
+      io::IoResult put = sink_.splice_out(*pipe_);
+      if (put.is_would_block()) {
+        sink_.arm_write(&wake_);
+        return false;
+      }
+      if (!put.ok()) {
+        sink_broke(put);
+        return true;
+      }
+      count(put.count(), moved);
+    }
+    buffer_.give_back(std::move(pipe_));
+    state_ = State::kReading;
     return true;
   }
 
@@ -132,8 +208,13 @@ class Relay::Pump final : private async::Job {
 
   void sink_broke(const io::IoResult& put) {
     if (put.is_error()) note(put.error());
-    rest_.clear();
+    drop_rest();
     close_sink();
+  }
+
+  void drop_rest() {
+    rest_.clear();
+    pipe_.reset();  // with what it holds
   }
 
   void close_sink() {
@@ -152,6 +233,8 @@ class Relay::Pump final : private async::Job {
   io::ByteStream& sink_;
   Wake wake_{*this};
   base::ByteQueue rest_;
+  std::unique_ptr<io::SplicePipe> pipe_;  // only while bytes are in it
+  bool no_pipe_ = false;
   uint64_t bytes_ = 0;
   State state_ = State::kReading;
 };

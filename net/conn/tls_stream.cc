@@ -75,8 +75,12 @@ io::IoResult TlsStream::try_read(base::ByteSpan into) {
     }
     if (error_) return io::IoResult::failed(*error_);
     base::ByteQueue& incoming = engine_->incoming();
-    io::IoResult lower = lower_->try_read(incoming.reserve(kReadBytesMin));
+    // Small at first, so that a message costs a small block; then 128 KiB a call (7 times fewer calls in
+    // bulk).
+    base::ByteSpan room = read_large_ ? incoming.reserve_large() : incoming.reserve(kReadBytesMin);
+    io::IoResult lower = lower_->try_read(room);
     incoming.commit(lower.ok() ? lower.count() : 0);
+    read_large_ = lower.ok() && lower.count() >= kReadBytesMin;
     if (lower.is_would_block()) return lower;
     if (lower.is_eof()) return io::IoResult::failed({Code::kReset, "the peer closed without close_notify"});
     if (lower.is_error()) return lower;

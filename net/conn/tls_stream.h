@@ -27,7 +27,7 @@ class TlsStream final : public io::ByteStream {
   // Encrypted bytes waiting for the lower stream; above it writes would block.
   static constexpr size_t kOutgoingBytesMax = 256 * 1024;
   // Encrypted bytes read ahead of the reader.
-  static constexpr size_t kIncomingBytesMax = 64 * 1024;
+  static constexpr size_t kIncomingBytesMax = base::BlockPool::kLargeBytes;
 
   // Use tls_connect and tls_accept.
   TlsStream(async::Loop& loop, std::unique_ptr<io::ByteStream> lower,
@@ -78,6 +78,7 @@ class TlsStream final : public io::ByteStream {
   async::CallJob flush_job_;
   std::optional<base::Error> error_;
   bool peer_closed_ = false;
+  bool read_large_ = false;  // the last read filled all it was given: bulk
   bool write_closed_ = false;
   bool lower_shut_ = false;
 };

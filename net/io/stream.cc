@@ -5,6 +5,13 @@
 
 namespace culvert::io {
 
+IoResult ByteStream::splice_in(SplicePipe&) {
+  return IoResult::failed({base::Code::kUnsupported, "this stream cannot splice"});
+}
+IoResult ByteStream::splice_out(SplicePipe&) {
+  return IoResult::failed({base::Code::kUnsupported, "this stream cannot splice"});
+}
+
 async::Task<base::Result<size_t>> read_some(ByteStream& stream, base::ByteSpan into) {
   for (;;) {
     IoResult got = stream.try_read(into);

@@ -62,6 +62,8 @@ class Waiter {
   ~Waiter() = default;
 };
 
+class SplicePipe;
+
 class ByteStream {
  public:
   // Without a finished shutdown in both directions this aborts.
@@ -75,6 +77,11 @@ class ByteStream {
     iovec one{const_cast<uint8_t*>(from.data()), from.size()};
     return try_write(std::span<const iovec>(&one, 1));
   }
+
+  // What try_read would give, where it lies: fills up to `count` vectors, and `consume` drops bytes from
+  // their front. 0: nothing there, or the stream cannot; then try_read tells.
+  virtual int peek(iovec* /*into*/, int /*count*/) { return 0; }
+  virtual void consume(size_t /*bytes*/) {}
 
   // One-shot: waiter.on_ready() when the call may give something other than would_block. At
   // most one waiter per direction; arming again replaces it, nullptr disarms.
@@ -91,8 +98,13 @@ class ByteStream {
 
   virtual base::SocketAddr local_addr() const = 0;
   virtual base::SocketAddr peer_addr() const = 0;
-  // The descriptor if reads and writes may be replaced by splice(2) on it, else -1.
+  // The descriptor of a plain socket, else -1.
   virtual int splice_fd() const { return -1; }
+  // The same as try_read and try_write through an empty pipe and out of it, where `can_splice` now; it may
+  // cease to (bytes out of band).
+  virtual bool can_splice() const { return false; }
+  virtual IoResult splice_in(SplicePipe& pipe);
+  virtual IoResult splice_out(SplicePipe& pipe);
 };
 
 // Awaitable helpers. The stream must outlive the task.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/uv/uv_socket.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "net/io/pipe.h"
 #include "net/uv/sockaddr.h"
 
 namespace culvert::uv {
@@ -53,6 +55,7 @@ UvStream::~UvStream() {
 
 void UvStream::on_events(uint32_t events) {
   if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) short_read_tells_nothing_ = true;
+  if (events & EPOLLPRI) urgent_ = true;
   if (events & kReadEvents) read_.set();
   if (events & kWriteEvents) write_.set();
 }
@@ -89,6 +92,46 @@ io::IoResult UvStream::try_write(std::span<const iovec> from) {
   for (;;) {
     ssize_t put = sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
     if (put > 0) return io::IoResult::bytes(static_cast<size_t>(put));
+    if (put < 0 && errno == EINTR) continue;
+    if (put == 0 || would_block(errno)) {
+      write_.clear();
+      return io::IoResult::would_block();
+    }
+    return io::IoResult::failed(base::Error::from_errno(errno, "write to " + peer_.to_string()));
+  }
+}
+
+io::IoResult UvStream::splice_in(io::SplicePipe& pipe) {
+  if (!fd_.valid()) return io::IoResult::failed({base::Code::kClosed, "read after abort"});
+  if (!read_.ready()) return io::IoResult::would_block();
+  for (;;) {
+    ssize_t got = splice(fd_.get(), nullptr, pipe.in(), nullptr, io::SplicePipe::kBytes,
+                         SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (got > 0) {
+      pipe.entered(static_cast<size_t>(got));
+      return io::IoResult::bytes(static_cast<size_t>(got));
+    }
+    if (got == 0) return io::IoResult::eof();
+    if (errno == EINTR) continue;
+    if (would_block(errno)) {  // the pipe was empty, so it is the socket
+      read_.clear();
+      return io::IoResult::would_block();
+    }
+    return io::IoResult::failed(base::Error::from_errno(errno, "read from " + peer_.to_string()));
+  }
+}
+
+io::IoResult UvStream::splice_out(io::SplicePipe& pipe) {
+  if (write_closed_ || !fd_.valid())
+    return io::IoResult::failed({base::Code::kClosed, "write after shutdown"});
+  if (!write_.ready()) return io::IoResult::would_block();
+  for (;;) {
+    ssize_t put =
+        splice(pipe.out(), nullptr, fd_.get(), nullptr, pipe.held(), SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (put > 0) {
+      pipe.left(static_cast<size_t>(put));
+      return io::IoResult::bytes(static_cast<size_t>(put));
+    }
     if (put < 0 && errno == EINTR) continue;
     if (put == 0 || would_block(errno)) {
       write_.clear();

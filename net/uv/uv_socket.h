@@ -62,6 +62,10 @@ class UvStream final : public io::ByteStream, private FdWatch {
   base::SocketAddr local_addr() const override { return local_; }
   base::SocketAddr peer_addr() const override { return peer_; }
   int splice_fd() const override { return fd_.get(); }
+  // splice(2) stops for good at an urgent byte, which recv(2) leaves out.
+  bool can_splice() const override { return fd_.valid() && !urgent_; }
+  io::IoResult splice_in(io::SplicePipe& pipe) override;
+  io::IoResult splice_out(io::SplicePipe& pipe) override;
 
   int fd() const { return fd_.get(); }
   // The outcome of a non-blocking connect once the socket became writable.
@@ -77,6 +81,7 @@ class UvStream final : public io::ByteStream, private FdWatch {
   Readiness read_;
   Readiness write_;
   bool short_read_tells_nothing_ = false;  // an end or urgent data is queued: a short read is not "drained"
+  bool urgent_ = false;                    // has been seen on this stream
   bool write_closed_ = false;
 };
 

@@ -31,6 +31,10 @@ std::string_view h2_code_name(uint32_t code) {
 
 namespace {
 
+constexpr size_t kFrameHeadBytes = 9;
+// Smaller pieces are copied: streams that wake together share a record.
+constexpr size_t kMoveBytesMin = 4096;
+
 // A stream as long as nghttp2 knows it.
 struct Stream {
   Headers incoming;
@@ -38,7 +42,9 @@ struct Stream {
   bool incoming_refused = false;  // too many, too large or improper header fields
   bool got_headers = false;
   uint32_t informational = 0;
-  base::ByteQueue body;
+  // A frame's header goes before each piece where it lies, so that no byte is copied on its way from the
+  // relay to the TLS record, and frame and record have the same ends.
+  base::ByteQueue body{base::ByteQueue::Pieces{kFrameHeadBytes, H2Engine::kDataBytesMax}};
   bool finish = false;
   Headers trailers;
   bool has_trailers = false;
@@ -267,6 +273,8 @@ struct H2Engine::Impl {
     Stream* stream = me.find(id);
     if (!stream) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     size_t take = std::min({room, stream->body.size(), kDataBytesMax});
+    // Whole pieces, rather than the end of one and the beginning of the next.
+    if (size_t piece = stream->body.front().size(); piece >= kMoveBytesMin) take = std::min(take, piece);
     bool last = take == stream->body.size() && stream->finish;
     if (take == 0 && !last) {
       stream->source_idle = true;
@@ -291,8 +299,14 @@ struct H2Engine::Impl {
     Stream* stream = me.find(id);
     if (!stream || !me.out) return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (me.out->above_high()) return NGHTTP2_ERR_WOULDBLOCK;
-    me.out->append(base::ByteView(frame_header, 9));
+    base::ByteView head(frame_header, kFrameHeadBytes);
     size_t left = length;
+    if (length >= kMoveBytesMin && length == stream->body.front().size()) {
+      stream->body.move_front(*me.out, head);
+      left = 0;
+    } else {
+      me.out->append(head);
+    }
     while (left > 0) {
       base::ByteView run = stream->body.front();
       run = run.first(std::min(left, run.size()));
