@@ -286,13 +286,15 @@ Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
       return failed(Failure::kRefused, replies::upstream_broken(Flag::kUpstreamReset,
                                                                 "remote refused stream reset", "", retried));
     case Code::kReset:
+      // HTTP/1 has no resets of its own: its connection has ended.
+      if (try_->stream->version() != conn::HttpVersion::k2) break;
       return failed(started ? Failure::kReset : Failure::kResetBeforeRequest,
                     replies::upstream_broken(Flag::kUpstreamReset, "remote reset", "", retried));
     case Code::kProtocol: return failed(Failure::kReset, replies::upstream_protocol_error());
-    default:
-      return failed(started ? Failure::kReset : Failure::kResetBeforeRequest,
-                    replies::upstream_broken(Flag::kUpstreamClosed, "connection termination", "", retried));
+    default: break;
   }
+  return failed(started ? Failure::kReset : Failure::kResetBeforeRequest,
+                replies::upstream_broken(Flag::kUpstreamClosed, "connection termination", "", retried));
 }
 
 std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
@@ -463,7 +465,7 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   record.upstream_bytes_sent = counts.wire_bytes_out;
   record.upstream_bytes_received = counts.wire_bytes_in;
   if (end == CopyEnd::kSourceBroke) {
-    bool reset = upstream.reset_code().has_value();
+    bool reset = upstream.version() == conn::HttpVersion::k2 && upstream.reset_code().has_value();
     record.flags.add(reset ? Flag::kUpstreamReset : Flag::kUpstreamClosed);
     record.details = fmt::format("upstream_reset_after_response_started{{{}}}",
                                  reset ? "remote_reset" : "connection_termination");

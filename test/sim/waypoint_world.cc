@@ -274,7 +274,7 @@ Task<void> WaypointWorld::serve_connection(WaypointWorld& world, HttpPod& pod,
     if (!got || *got == 0) co_return;
     Result<> wrote = co_await io::write_all(*stream, base::as_bytes(pod.raw));
     if (wrote) stream->shutdown_write();
-    co_await io::flush(*stream);
+    co_await async::sleep_for(world.loop, 1s);  // what lies unread would reset it
     co_return;
   }
   if (pod.http2.value_or(http2)) {
@@ -323,7 +323,7 @@ Task<void> WaypointWorld::exchange(WaypointWorld& world, conn::HttpStream& strea
                                    HttpAnswer& answer) {
   async::Scope upload(world.loop);
   if (!request.body.empty()) upload.spawn(send_body(stream, std::move(request.body)));
-  Result<wire::Headers> head = co_await stream.response(async::Deadline::in(world.loop, 1h));
+  Result<wire::Headers> head = co_await stream.response(async::Deadline::in(world.loop, 3h));
   if (!head) {
     answer.error = head.error().message();
     co_return;
@@ -392,7 +392,7 @@ void WaypointWorld::finish(HttpAnswer& answer, base::Duration limit) {
 
 Task<void> WaypointWorld::exchange_raw(WaypointWorld& world, Client& client, std::string bytes,
                                        std::string& answer) {
-  async::Deadline deadline = async::Deadline::in(world.loop, 1min);
+  async::Deadline deadline = async::Deadline::in(world.loop, 2min);
   auto tunnel = co_await client.pool.open(client.key(), client.headers(kVip), deadline);
   if (!tunnel || tunnel->status() != 200) co_return;
   Bytes stream(std::move(*tunnel));

@@ -116,7 +116,7 @@ class WaypointWorld {
   HttpAnswer& send(Request request, const std::string& account = "web");
   HttpAnswer get(const std::string& path, wire::Headers headers = {}, const std::string& account = "web");
   void finish(HttpAnswer& answer, base::Duration limit = std::chrono::minutes(5));
-  // Bytes as they are to the service; what comes back until the waypoint closes, at most a minute.
+  // Bytes as they are to the service; what comes back until the waypoint closes, at most two minutes.
   std::string raw(std::string bytes, const std::string& account = "web");
   // The status of a CONNECT to an authority.
   int connect(const std::string& authority, const std::string& account = "web");
