@@ -50,6 +50,19 @@ struct Finding {
   std::string message;
 };
 
+// What the status of a route says about one of its parents (spec waypoint section 8). Types and reasons are
+// those of the Gateway API, and ResolvedWaypoints.
+struct Condition {
+  std::string type;
+  bool holds = false;
+  std::string reason;
+  std::string message;
+};
+struct ParentStatus {
+  std::string parent;  // "Service shop/api", then ":port" and " section name" if given
+  std::vector<Condition> conditions;
+};
+
 // Keys are xDS names.
 struct Compiled {
   std::map<std::string, std::shared_ptr<const model::Workload>> workloads;
@@ -62,7 +75,8 @@ struct Compiled {
   std::shared_ptr<const model::WaypointSettings> settings;  // null in an empty compilation only
   // "ns/name" of the waypoints of a service, the primary first; by service.
   std::map<std::string, std::vector<std::string>> waypoints_of;
-  std::vector<Finding> findings;  // in a stable order
+  std::map<std::string, std::vector<ParentStatus>> route_status;  // by "HTTPRoute ns/name"
+  std::vector<Finding> findings;                                  // in a stable order
 };
 
 // istio-waypoint, culvert-waypoint, or a GatewayClass of the mesh controller.

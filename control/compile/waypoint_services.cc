@@ -10,6 +10,7 @@
 
 #include "control/compile/backends.h"
 #include "control/compile/context.h"
+#include "control/compile/gateway_routes.h"
 #include "control/compile/guards.h"
 #include "control/compile/http_routes.h"
 #include "control/compile/rate_limits.h"
@@ -54,7 +55,6 @@ class WaypointCompiler {
   uint32_t ready_replicas(const Waypoint& waypoint) const;
   void report_unbound();
   void report_virtual_services();
-  void report_left_out();
   std::optional<Name> find_service(const std::string& host, const std::string& ns) const;
   bool targets(const kube::TargetRef& ref, const kube::Meta& policy, const ServiceSource* source,
                const Waypoint& waypoint) const;
@@ -67,6 +67,8 @@ class WaypointCompiler {
 
   Context& context_;
   const kube::MeshConfig* mesh_;  // null: none was given
+  GatewayPolicies gateway_policies_;
+  std::map<std::string, model::ServiceRoutes> gateway_routes_;  // by service
   RouteScope scope_;
   std::vector<const kube::VirtualService*> virtual_services_;
   std::vector<const kube::DestinationRule*> destination_rules_;
@@ -85,6 +87,8 @@ class WaypointCompiler {
 WaypointCompiler::WaypointCompiler(Context& context)
     : context_(context),
       mesh_(context.mesh),
+      gateway_policies_(context),
+      gateway_routes_(compile_gateway_routes(context)),
       virtual_services_(oldest_first(context.objects.virtual_services)),
       destination_rules_(oldest_first(context.objects.destination_rules)),
       policies_(oldest_first(context.objects.authorization_policies)),
@@ -182,8 +186,10 @@ void WaypointCompiler::compile_backends() {
       if (!chosen.empty()) break;
     }
     used.insert(chosen.begin(), chosen.end());
-    context_.out.backends[key] =
-        std::make_shared<const model::Backend>(compile_backend(service->key(), chosen, mesh_));
+    model::Backend backend = compile_backend(service->key(), chosen, mesh_);
+    if (auto source = context_.sources.find(key); source != context_.sources.end())
+      gateway_policies_.apply(key, source->second, backend);
+    context_.out.backends[key] = std::make_shared<const model::Backend>(std::move(backend));
   }
   for (const kube::DestinationRule* rule : destination_rules_) {
     if (used.contains(rule)) continue;
@@ -227,6 +233,13 @@ void WaypointCompiler::compile_routes(const model::Service& service, const Waypo
   }
   std::sort(out.routes.ports.begin(), out.routes.ports.end(),
             [](const auto& a, const auto& b) { return a.port < b.port; });
+  auto gateway = gateway_routes_.find(service.key().to_string());
+  if (gateway == gateway_routes_.end() || !lay_over(gateway->second, out.routes)) return;
+  for (const kube::VirtualService* source : sources) {
+    context_.find("MSH011", Severity::kWarning, source->meta, "VirtualService",
+                  fmt::format("Gateway API routes are attached to {}: on their ports they count in its place",
+                              service.key().to_string()));
+  }
 }
 
 bool WaypointCompiler::targets(const kube::TargetRef& ref, const kube::Meta& policy,
@@ -413,22 +426,6 @@ void WaypointCompiler::report_virtual_services() {
   }
 }
 
-// What is read, and not acted on by this version: said, never silent.
-void WaypointCompiler::report_left_out() {
-  auto all = [&](const auto& table, std::string_view kind, std::string_view instead) {
-    for (const auto& [key, object] : table) {
-      context_.find("MSH014", Severity::kWarning, object->meta, kind,
-                    fmt::format("waypoints do not carry it out in this version; {}", instead));
-    }
-  };
-  all(context_.objects.http_routes, "HTTPRoute", "write a VirtualService");
-  all(context_.objects.grpc_routes, "GRPCRoute", "write a VirtualService");
-  all(context_.objects.tcp_routes, "TCPRoute", "write a VirtualService");
-  all(context_.objects.tls_routes, "TLSRoute", "write a VirtualService");
-  all(context_.objects.backend_tls_policies, "BackendTLSPolicy", "write a DestinationRule");
-  all(context_.objects.backend_traffic_policies, "XBackendTrafficPolicy", "write a DestinationRule");
-}
-
 // RateLimitPolicies and Telemetries that no service feels.
 void WaypointCompiler::report_unbound() {
   for (const kube::RateLimitPolicy* one : rate_limits_) {
@@ -460,7 +457,7 @@ void WaypointCompiler::run() {
   for (const auto& [key, waypoint] : context_.waypoints) compile_pods(key, waypoint);
   report_virtual_services();
   report_unbound();
-  report_left_out();
+  gateway_policies_.report();
 }
 
 }  // namespace
