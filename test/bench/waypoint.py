@@ -115,7 +115,7 @@ http {{ client_body_temp_path {folder}/tmp; proxy_temp_path {folder}/tmp; fastcg
         config = os.path.join(self.lab.run_dir, "haproxy.cfg")
         write_atomically(config, f"""global
   nbthread 2
-  maxconn 20000
+  maxconn 4000
 defaults
   mode http
   timeout connect 5s
