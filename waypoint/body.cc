@@ -74,7 +74,7 @@ bool RequestBody::begins() {
 void RequestBody::release() { keep_ = false; }
 
 async::Task<CopyEnd> copy_body(conn::HttpStream& from, conn::HttpStream& to, conn::RelayBuffer& buffer,
-                               io::IoResult first, std::function<void(size_t)> progress) {
+                               io::IoResult first, std::function<void(base::ByteView)> progress) {
   std::string rest;  // of the last read, what the sink did not take at once
   for (io::IoResult got = std::move(first);; got = from.try_read(buffer.span())) {
     if (got.is_would_block()) {
@@ -83,8 +83,8 @@ async::Task<CopyEnd> copy_body(conn::HttpStream& from, conn::HttpStream& to, con
     }
     if (got.is_error()) co_return CopyEnd::kSourceBroke;
     if (got.is_eof()) break;
-    progress(got.count());
     base::ByteView bytes = base::ByteView(buffer.span()).first(got.count());
+    progress(bytes);
     io::IoResult wrote = to.try_write(bytes);
     if (wrote.is_error()) co_return CopyEnd::kSinkBroke;
     size_t taken = wrote.ok() ? wrote.count() : 0;

@@ -60,8 +60,8 @@ class RequestBody {
 enum class CopyEnd : unsigned char { kDone, kSourceBroke, kSinkBroke };
 
 // Copies the rest of `from` to `to`, then its trailers or its end. `first` is what a read of `from` into
-// `buffer` gave just now; `progress` is called after every read.
+// `buffer` gave just now; `progress` gets what every read gave.
 async::Task<CopyEnd> copy_body(conn::HttpStream& from, conn::HttpStream& to, conn::RelayBuffer& buffer,
-                               io::IoResult first, std::function<void(size_t)> progress);
+                               io::IoResult first, std::function<void(base::ByteView)> progress);
 
 }  // namespace culvert::waypoint

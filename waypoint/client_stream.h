@@ -19,6 +19,7 @@ class ClientStream final : public io::ByteStream {
   ClientStream(async::Loop& loop, std::unique_ptr<hbone::ServerStream> stream, io::ByteStream& bytes)
       : loop_(loop), owner_(std::move(stream)), bytes_(bytes) {}
 
+  using io::ByteStream::peek;
   // Reads once more ahead; false at the end of the stream. Nothing is lost: it is read again.
   async::Task<base::Result<bool>> peek();
   base::ByteView peeked() const { return base::as_bytes(ahead_); }

@@ -9,6 +9,7 @@
 #include "mesh/decide/match_route.h"
 #include "net/async/scope.h"
 #include "waypoint/body.h"
+#include "waypoint/grpc_messages.h"
 #include "waypoint/headers.h"
 #include "waypoint/worker.h"
 
@@ -126,6 +127,7 @@ class Forwarder {
   Tried broken(const base::Error& error, bool started);
   void idle_fired();
   void progressed() { last_progress_ = loop_.now(); }
+  void body_came(base::ByteView bytes);
   void body_complete();
   void start_mirrors();
   Reply stopped_reply();
@@ -136,6 +138,7 @@ class Forwarder {
   model::TrafficPolicy policy_;
   model::RetryPolicy retries_;
   RequestBody body_;
+  GrpcMessages requests_, responses_;
   PickRequest pick_;
   Seat request_seat_;
   std::vector<MirrorRef> mirrors_;
@@ -197,12 +200,13 @@ void Forwarder::body_complete() {
   loop_.arm(route_timer_, *route_deadline_);
 }
 
-void Forwarder::start_mirrors() {
-  mirrors_ = x_.worker.mirrors().start(x_);
-  if (mirrors_.empty()) return;
-  body_.on_bytes([this](base::ByteView bytes) {
-    for (const MirrorRef& mirror : mirrors_) mirror->feed(bytes);
-  });
+void Forwarder::start_mirrors() { mirrors_ = x_.worker.mirrors().start(x_); }
+
+void Forwarder::body_came(base::ByteView bytes) {
+  for (const MirrorRef& mirror : mirrors_) mirror->feed(bytes);
+  if (!x_.record.grpc) return;
+  requests_.feed(bytes);
+  x_.record.request_messages = requests_.count();
 }
 
 async::Task<std::optional<Reply>> Forwarder::run() {
@@ -215,6 +219,7 @@ async::Task<std::optional<Reply>> Forwarder::run() {
   }
   body_.on_complete([this] { body_complete(); });
   start_mirrors();
+  body_.on_bytes([this](base::ByteView bytes) { body_came(bytes); });
   choose_hash();
   watch_.spawn(watch_client(x_));
   base::Result<std::optional<Reply>> ended = co_await async::until_stopped(x_.stop, attempts());
@@ -457,8 +462,11 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   x_.stream->respond(std::move(response), bare);
   CopyEnd end = CopyEnd::kDone;
   if (!bare) {
-    end =
-        co_await copy_body(upstream, *x_.stream, buffer, std::move(first), [this](size_t) { progressed(); });
+    end = co_await copy_body(upstream, *x_.stream, buffer, std::move(first), [this](base::ByteView bytes) {
+      progressed();
+      if (x_.record.grpc) responses_.feed(bytes);
+    });
+    x_.record.response_messages = responses_.count();
   }
   record.response_trailers = upstream.trailers();
   conn::HttpCounts counts = upstream.counts();

@@ -226,6 +226,23 @@ TEST_CASE("bodies stream both ways", "[sim][waypoint]") {
   CHECK(pod.bytes_in == body.size());
 }
 
+TEST_CASE("gRPC messages of both directions are counted", "[sim][waypoint][5.1]") {
+  WaypointWorld world;
+  world.set_protocol(model::AppProtocol::kGrpc);
+  world.add_pod("api-1", "10.0.2.1", "v1").echo = true;
+  const std::string one("\0\0\0\0\3abc", 8);
+  HttpAnswer& answer = world.send({.method = "POST",
+                                   .path = "/test.Peer/Chat",
+                                   .headers = {{"content-type", "application/grpc"}},
+                                   .body = one + one + one,
+                                   .http2 = true});
+  world.finish(answer);
+  CHECK(answer.body == one + one + one);
+  REQUIRE_FALSE(world.telemetry.records.empty());
+  CHECK(world.telemetry.records.back().request_messages == 3);
+  CHECK(world.telemetry.records.back().response_messages == 3);
+}
+
 TEST_CASE("an answer that ends with its headers does so again", "[sim][waypoint]") {
   // gRPC reads a status among the headers only if nothing follows them.
   for (model::AppProtocol protocol : {model::AppProtocol::kHttp11, model::AppProtocol::kGrpc}) {
