@@ -29,7 +29,8 @@ CONFIGURATIONS = {
 }
 TIMEOUT_SECONDS = {"release": 300, "asan": 600, "tsan": 900}
 FUZZ_SECONDS = 5
-PROGRAMS = ["ztunnel/ztunnel", "cni/istio-cni", "cni/install-cni", "control/culvertd", "control/culvert"]
+PROGRAMS = ["ztunnel/ztunnel", "cni/istio-cni", "cni/install-cni", "control/culvertd", "control/culvert",
+            "waypoint/waypoint"]
 
 
 class Sum:
