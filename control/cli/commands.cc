@@ -6,6 +6,7 @@
 
 #include "control/cli/completion.h"
 #include "control/cli/lint_command.h"
+#include "control/cli/policy_command.h"
 #include "control/cli/render.h"
 #include "control/cli/status_command.h"
 #include "control/cli/token_command.h"
@@ -175,6 +176,49 @@ void add_lint(CLI::App& app, const CommandTools& tools, int& status) {
   });
 }
 
+void add_policy(CLI::App& app, const CommandTools& tools, int& status) {
+  CLI::App* group = app.add_subcommand("policy", "Where policies are enforced, and other forms of them");
+  group->require_subcommand(1);
+  auto command = std::make_shared<PolicyCommand>();
+  auto options = [command](CLI::App& sub) {
+    sub.add_option("--trust-domain", command->compile.trust_domain, "Trust domain of the mesh")
+        ->capture_default_str();
+    sub.add_option("--cluster-domain", command->compile.cluster_domain, "DNS domain of the cluster")
+        ->capture_default_str();
+    sub.add_option("--root-namespace", command->compile.root_namespace, "Namespace of mesh-wide policies")
+        ->capture_default_str();
+  };
+  CLI::App* explain = group->add_subcommand(
+      "explain", "What each policy has come to: which node proxies and waypoints enforce it, for whom");
+  auto upstream = std::make_shared<std::string>("waypoint");
+  explain->add_option("name", command->name, "Only this one, as namespace/name");
+  explain->add_option("--dir,-d", command->paths, "Files and directories of manifests; default: here");
+  explain->add_option("--selector-l7", *upstream, "As culvertd runs: waypoint or upstream")
+      ->check(CLI::IsMember({"waypoint", "upstream"}))
+      ->capture_default_str();
+  options(*explain);
+  explain->callback([command, upstream, &tools, &status] {
+    if (command->paths.empty()) command->paths = {"."};
+    if (*upstream == "upstream") command->compile.selector_l7 = SelectorL7::kUpstream;
+    status = print(tools, explain_policies(*command));
+  });
+  CLI::App* convert = group->add_subcommand(
+      "convert", "Print policies bound by selector in the form with targetRefs; exits 1 if one has none");
+  convert->add_option("paths", command->paths, "Files and directories: the policies, Services, Gateways")
+      ->required();
+  options(*convert);
+  convert->callback([command, &tools, &status] {
+    base::Result<ConvertedPolicies> converted = convert_policies(*command);
+    if (!converted) {
+      status = report(tools, converted.error());
+      return;
+    }
+    tools.out << converted->yaml;
+    for (const std::string& why : converted->left_out) tools.err << "culvert: " << why << "\n";
+    status = converted->left_out.empty() ? 0 : 1;
+  });
+}
+
 void add_waypoint_generate(CLI::App& group, const CommandTools& tools, int& status) {
   auto request = std::make_shared<GatewayRequest>();
   CLI::App* sub = group.add_subcommand("generate", "Print the Gateway that asks for a waypoint");
@@ -265,6 +309,7 @@ int run_command(int argc, char** argv, const CommandTools& tools) {
   add_get(app, tools, status);
   add_status(app, tools, status);
   add_lint(app, tools, status);
+  add_policy(app, tools, status);
   add_waypoint(app, tools, status);
   add_completion(app, tools);
   try {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "control/compile/compile.h"
+#include "control/compile/guards.h"
 #include "control/compile/selector.h"
 
 namespace culvert::control {
@@ -112,8 +113,6 @@ model::AppProtocol app_protocol(std::string_view name, std::string_view protocol
 void compile_authorization_policies(Context& context);
 // selector_l7.cc, after services
 void plan_selector_policies(Context& context);
-// Some part of it is not seen by a node proxy.
-bool needs_waypoint(const kube::AuthorizationPolicy::Rule& rule);
 // It names the principal of a waypoint, and so speaks of who connects last, not of the client.
 bool about_hop(const Context& context, const kube::AuthorizationPolicy::Rule& rule);
 // Names of policies a workload lists, in the order of section 2.6; `waypoints`: "ns/name" of those its

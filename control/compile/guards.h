@@ -22,6 +22,9 @@ using Complain = std::function<void(const std::string& what)>;
 std::optional<model::HttpSource> compile_source(const kube::AuthorizationPolicy::Source& source,
                                                 const std::string& ns, const Complain& complain);
 
+// Some part of it is not seen by a node proxy (selector_l7.cc).
+bool needs_waypoint(const kube::AuthorizationPolicy::Rule& rule);
+
 model::HttpPolicy compile_http_policy(const kube::AuthorizationPolicy& policy, const Complain& complain);
 
 // `jwks`: the keys behind a URI as they were last fetched; null or empty: there are none, and tokens of that

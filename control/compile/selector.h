@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Selectors over labels, what a policy covers by its own, and indexes that find them by a workload's labels.
-// Private to control/compile.
 #pragma once
 
 #include <map>

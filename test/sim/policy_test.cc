@@ -92,4 +92,66 @@ spec: {mtls: {mode: STRICT}}
   world.check_end();
 }
 
+// The node proxies of a mesh in which api stands behind a waypoint, whose pod here is any with its account:
+// what the waypoint itself decides is tested in waypoint_test.cc.
+TEST_CASE("nobody goes around the waypoint that enforces a pod's policies", "[sim][world][waypoint-2.6.5]") {
+  World world(13);
+  raise_two_nodes(world);
+  world.add_pod({.name = "way", .node = "n1", .ip = "10.0.1.3"});
+  world.add_pod({.name = "prometheus", .node = "n1", .ip = "10.0.1.4"});
+  world.add_pod({.name = "stranger", .node = "n1", .ip = "10.0.1.9", .enrolled = false});
+  constexpr char kPod[] = "10.0.2.1:8080";
+  world.put("policy", R"(
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: api, namespace: shop}
+spec:
+  selector: {matchLabels: {app: api}}
+  rules:
+  - from: [{source: {principals: ["cluster.local/ns/shop/sa/web"]}}]
+    to: [{operation: {methods: [GET]}}]
+  - from: [{source: {principals: ["cluster.local/ns/shop/sa/prometheus"]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-puts, namespace: shop}
+spec: {selector: {matchLabels: {app: api}}, action: DENY, rules: [{to: [{operation: {methods: [PUT], ports: ["9"]}}]}]}
+)");
+  world.loop.run_for(std::chrono::seconds(1));
+  auto received = [&](const char* from) {
+    CallResult& result = world.call(world.pod(from), kPod, 1000);
+    world.finish(result);
+    return result.received;
+  };
+  // No waypoint yet: what only HTTP could allow is refused.
+  CHECK(received("web") == 0);
+  CHECK(received("way") == 0);
+  CHECK(received("prometheus") == 1000);
+  world.put("waypoint", R"(
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: way, namespace: shop}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+status: {addresses: [{type: IPAddress, value: 10.0.1.3}]}
+)");
+  world.put("service-api", R"(
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop, labels: {istio.io/use-waypoint: way}}
+spec: {clusterIP: 10.96.0.1, selector: {app: api}, ports: [{name: http, port: 80, targetPort: 8080}]}
+)");
+  world.loop.run_for(std::chrono::seconds(1));
+  uint64_t accepted = world.pod("api").accepted;
+  CHECK(received("web") == 0);
+  CHECK(received("stranger") == 0);
+  CHECK(world.pod("api").accepted == accepted);  // a denied connection never reaches the application
+  CHECK(received("way") == 1000);
+  CHECK(received("prometheus") == 1000);  // L4 alone allows it
+  world.put("waypoint", "");
+  world.loop.run_for(std::chrono::seconds(1));
+  CHECK(received("way") == 0);
+  world.plaintext_runs = 0;  // the stranger's own attempt
+  world.check_end();
+}
+
 }  // namespace culvert::test

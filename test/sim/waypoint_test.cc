@@ -153,6 +153,60 @@ TEST_CASE("policies deny at the waypoint with the client's own identity", "[sim]
   CHECK(pod.requests.size() == served);
 }
 
+TEST_CASE("policies by selector mean the endpoint's port, and wait for its labels",
+          "[sim][waypoint][2.6.5]") {
+  WaypointWorld world;
+  model::HttpPolicy policy;
+  policy.ns = "shop";
+  policy.name = "no-writes";
+  policy.action = model::HttpPolicy::Action::kDeny;
+  policy.rules.resize(1);
+  policy.rules[0].to.resize(1);
+  policy.rules[0].to[0].methods.any = {model::TextMatch::exact("DELETE")};
+  policy.rules[0].to[0].ports.any = {8080};  // of the pod; the service's is 80
+  policy.selector = model::LabelMap{{"app", "api"}};
+  model::WaypointService rules;
+  SECTION("the pod's port, not the service's") {
+    HttpPod& pod = world.add_pod("a", "10.0.3.1", "v1");
+    rules.guard.policies = {policy};
+    world.set_rules(rules);
+    CHECK(world.get("/").status == 200);
+    HttpAnswer& denied = world.send({.method = "DELETE"});
+    world.finish(denied);
+    CHECK(denied.status == 403);
+    CHECK(pod.requests.size() == 1);
+  }
+  SECTION("of another namespace's endpoints, where that is named") {
+    world.add_pod("a", "10.0.3.1", "v1");
+    policy.ns = "istio-system";
+    rules.guard.policies = {policy};
+    world.set_rules(rules);
+    HttpAnswer& passes = world.send({.method = "DELETE"});
+    world.finish(passes);
+    CHECK(passes.status == 200);
+    policy.selector_ns = "shop";
+    rules.guard.policies = {policy};
+    world.set_rules(rules);
+    HttpAnswer& denied = world.send({.method = "DELETE"});
+    world.finish(denied);
+    CHECK(denied.status == 403);
+  }
+  SECTION("an endpoint whose labels have not come gets nothing") {
+    model::Workload unknown;
+    unknown.uid = "c//Pod/shop/new";
+    unknown.name = "new";
+    unknown.ns = "shop";
+    unknown.addresses = {*base::IpAddr::parse("10.0.3.9")};
+    unknown.services = {{kApiService, {{80, 8080}}}};
+    world.add({}, unknown);
+    rules.guard.policies = {policy};
+    world.set_rules(rules);
+    HttpAnswer refused = world.get("/");
+    CHECK(refused.status == 503);
+    CHECK(refused.body == "no healthy upstream");
+  }
+}
+
 TEST_CASE("circuit breakers open at exactly their bound", "[sim][waypoint][2.3.3]") {
   WaypointWorld world;
   HttpPod& pod = world.add_pod("a", "10.0.3.1", "v1");
