@@ -73,7 +73,8 @@ bool is_clean_path(std::string_view path, std::string_view method) {
   return std::all_of(path.begin(), path.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
-// RFC 9113 section 8.2.3: crumbs are one field again before anybody looks.
+// RFC 9113 section 8.2.3: crumbs are one field again before anybody looks. Empty ones say nothing, and one at
+// the end would leave a space that HTTP/1 takes away.
 void join_cookies(Headers& headers) {
   std::string* first = nullptr;
   std::erase_if(headers, [&first](auto& field) {
@@ -82,7 +83,8 @@ void join_cookies(Headers& headers) {
       first = &field.second;
       return false;
     }
-    first->append("; ").append(field.second);
+    if (!first->empty() && !field.second.empty()) first->append("; ");
+    first->append(field.second);
     return true;
   });
 }

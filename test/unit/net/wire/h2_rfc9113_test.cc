@@ -216,6 +216,10 @@ TEST_CASE("what well-formed requests become", "[h2][rfc9113]") {
   SECTION("cookie crumbs are one again") {
     server.say(headers(1, with(kGet, {{"cookie", "a=1"}, {"x", "y"}, {"cookie", "b=2"}, {"cookie", "c=3"}})));
     CHECK(server.seen.last == with(kGet, {{"cookie", "a=1; b=2; c=3"}, {"x", "y"}}));
+    server.say(headers(
+        3,
+        with(kGet, {{"cookie", ""}, {"cookie", "a=1"}, {"cookie", ""}, {"cookie", "b=2"}, {"cookie", ""}})));
+    CHECK(server.seen.last == with(kGet, {{"cookie", "a=1; b=2"}}));
   }
   SECTION("OPTIONS *") {
     server.say(
