@@ -14,8 +14,8 @@
 namespace culvert::hbone {
 
 struct ClientSettings {
-  uint32_t stream_window = 4 * 1024 * 1024;
-  uint32_t connection_window = 16 * 1024 * 1024;
+  uint32_t stream_window = 4 * 1024 * 1024;       // what a fast stream's window grows to
+  uint32_t connection_window = 16 * 1024 * 1024;  // also bounds the growth of all streams together
   uint32_t frame_bytes_max = 1024 * 1024;
   uint32_t header_bytes_max = 16384;
   base::Duration ping_every = std::chrono::seconds(10);

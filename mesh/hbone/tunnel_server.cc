@@ -13,8 +13,7 @@ namespace {
 
 conn::Http2Options http2_options(const ServerSettings& settings) {
   conn::Http2Options options;
-  options.settings.stream_window_bytes = settings.stream_window;
-  options.settings.connection_window_bytes = settings.connection_window;
+  options.set_windows(settings.stream_window, settings.connection_window);
   options.settings.frame_bytes_max = settings.frame_bytes_max;
   options.settings.header_bytes_max = settings.header_bytes_max;
   options.settings.streams_max = settings.streams_max;

@@ -29,8 +29,11 @@ struct Http2Stream::State {
   HttpCounts counts;
   base::TimePoint began;
   base::TimePoint progress;  // when bytes last left, or there were none
-  bool responded = false;    // server: respond() was called
-  bool started = false;      // client: the request's headers have left
+  uint32_t window = 0;       // what the peer may have under way to us
+  size_t moved = 0;          // bytes read since `moved_since`
+  base::TimePoint moved_since;
+  bool responded = false;  // server: respond() was called
+  bool started = false;    // client: the request's headers have left
   bool reset_by_us = false;
   bool host_ignored = false;
   bool tunnel = true;  // not users' traffic
@@ -229,9 +232,17 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     bool peace = state.local_end && !(options_.settings.users_traffic && role_ == H2Engine::Role::kClient);
     reset(state, peace ? wire::kH2NoError : wire::kH2Cancel);
   }
+  // Bytes of `received` have been read, or dropped.
   void consumed(State& state, size_t bytes) {
     if (ended_) return;
-    engine_.consume(state.id, bytes, !state.closed && !state.remote_end);
+    held_ -= bytes;
+    size_t owed = std::min(owed_, bytes);
+    owed_ -= owed;
+    engine_.consume_connection(owed);
+    if (!state.closed && !state.remote_end) {
+      widen(state, bytes);
+      engine_.consume_stream(state.id, bytes);
+    }
     schedule_flush();
   }
 
@@ -275,6 +286,8 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   // One connection reads this much per turn, then gives way to others.
   static constexpr size_t kTurnBytesMax = 1024 * 1024;
   static constexpr size_t kFrameHeadBytes = 9;
+  // A window below what a stream moves in this time is widened.
+  static constexpr base::Duration kWindowWorth = std::chrono::milliseconds(200);
 
   std::unique_ptr<Http2Stream> handle_for(std::shared_ptr<State> state) {
     return std::unique_ptr<Http2Stream>(new Http2Stream(shared_from_this(), std::move(state)));
@@ -284,8 +297,25 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     auto state = std::make_shared<State>(loop_);
     state->id = id;
     state->tunnel = !options_.settings.users_traffic;
-    state->began = state->progress = loop_.now();
+    state->began = state->progress = state->moved_since = loop_.now();
+    state->window = options_.settings.stream_window_bytes;
     return state;
+  }
+
+  void widen(State& state, size_t bytes) {
+    uint32_t most = options_.stream_window_bytes_max;
+    if (state.window >= most) return;
+    state.moved += bytes;
+    if (state.moved < state.window / 2) return;
+    base::TimePoint now = loop_.now();
+    bool fast = now - state.moved_since < kWindowWorth / 2;
+    state.moved = 0;
+    state.moved_since = now;
+    uint32_t more = std::min(state.window, most - state.window);
+    if (!fast || widened_ + more > options_.widened_bytes_max) return;
+    widened_ += more;
+    state.window += more;
+    engine_.widen(state.id, state.window);
   }
 
   void wake_all(State& state) {
@@ -495,8 +525,15 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   void on_data(int32_t id, base::ByteView bytes) override {
     auto it = streams_.find(id);
     if (it == streams_.end() || it->second.use_count() == 1 || it->second->aborted) {
-      engine_.consume(id, bytes.size(), it != streams_.end());
+      engine_.consume_connection(bytes.size());
+      engine_.consume_stream(id, bytes.size());
       return;
+    }
+    held_ += bytes.size();
+    if (held_ <= options_.held_bytes_max) {
+      engine_.consume_connection(bytes.size());
+    } else {
+      owed_ += bytes.size();
     }
     it->second->counts.body_bytes_in += bytes.size();
     it->second->counts.wire_bytes_in += bytes.size() + kFrameHeadBytes;
@@ -523,6 +560,7 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
     }
     streams_.erase(it);
     state->closed = true;
+    widened_ -= state->window - options_.settings.stream_window_bytes;
     // After both END_STREAMs an end with NO_ERROR is no reset.
     if (broken) state->reset_code = code;
     state->refused = code == wire::kH2RefusedStream;
@@ -600,6 +638,9 @@ class Http2Core final : public std::enable_shared_from_this<Http2Core>, private 
   std::unique_ptr<uint8_t[]> scratch_;
   std::optional<Error> error_;
   uint32_t goaway_code_ = 0;
+  size_t held_ = 0;     // in `received` of all streams
+  size_t owed_ = 0;     // of these, not given back to the connection's window yet
+  size_t widened_ = 0;  // windows above what streams begin with, of those still open
   uint64_t requests_ = 0;
   uint64_t refused_ = 0;
   int32_t host_ignored_ = 0;  // of the request that is about to be told
@@ -733,10 +774,18 @@ void Http2Stream::abort() { core_->abort_stream(*state_); }
 base::SocketAddr Http2Stream::local_addr() const { return core_->local_addr(); }
 base::SocketAddr Http2Stream::peer_addr() const { return core_->peer_addr(); }
 
+void Http2Options::set_windows(uint32_t stream_bytes_max, uint32_t connection_bytes) {
+  settings.stream_window_bytes = std::min<uint32_t>(256 * 1024, stream_bytes_max);
+  settings.connection_window_bytes = connection_bytes;
+  stream_window_bytes_max = stream_bytes_max;
+  widened_bytes_max = connection_bytes;
+}
+
 Http2Options Http2Options::for_users_traffic() {
   Http2Options options;
   options.settings.stream_window_bytes = 256 * 1024;
   options.settings.connection_window_bytes = 1024 * 1024;
+  options.held_bytes_max = 16 * 1024 * 1024;
   options.settings.frame_bytes_max = 16384;
   options.settings.header_bytes_max = 60 * 1024;
   options.settings.header_fields_max = 100;

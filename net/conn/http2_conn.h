@@ -21,7 +21,15 @@ namespace culvert::conn {
 
 struct Http2Options {
   wire::H2Settings settings;
-  base::Duration ping_every{0};  // 0: no keepalive
+  // The connection's window opens again as soon as bytes are here, so that streams nobody reads do not hold
+  // up their neighbours; what is held for such streams is bounded by their own windows, and by this: above it
+  // the connection's window waits for the readers.
+  size_t held_bytes_max = 64 * 1024 * 1024;
+  // A window is worth 200 ms of its reader's pace, up to this: who reads half of it within 100 ms gets twice
+  // as much, so that no path up to that long waits for WINDOW_UPDATEs. 0: windows stay as they are.
+  uint32_t stream_window_bytes_max = 0;
+  size_t widened_bytes_max = 16 * 1024 * 1024;  // of all streams of the connection together
+  base::Duration ping_every{0};                 // 0: no keepalive
   base::Duration ping_timeout = std::chrono::seconds(20);
   base::Duration settings_timeout = std::chrono::seconds(10);  // until the peer's preface
   size_t stream_send_bytes_max = 256 * 1024;                   // queued per stream before writes would block
@@ -36,6 +44,8 @@ struct Http2Options {
   // (CVE-2023-44487, CVE-2025-8671).
   uint64_t rapid_resets_min = 0;
 
+  // Streams begin with 256 KiB and grow as they need to.
+  void set_windows(uint32_t stream_bytes_max, uint32_t connection_bytes);
   // Waypoint spec sections 7.4 and 7.5.
   static Http2Options for_users_traffic();
 };

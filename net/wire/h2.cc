@@ -504,13 +504,18 @@ void H2Engine::reset(int32_t id, uint32_t code) {
   nghttp2_submit_rst_stream(impl_->session, NGHTTP2_FLAG_NONE, id, code);
 }
 
-void H2Engine::consume(int32_t id, size_t bytes, bool stream_open) {
-  if (bytes == 0) return;
-  if (stream_open && impl_->find(id)) {
-    nghttp2_session_consume(impl_->session, id, bytes);
-  } else {
-    nghttp2_session_consume_connection(impl_->session, bytes);
-  }
+void H2Engine::consume_connection(size_t bytes) {
+  if (bytes > 0) nghttp2_session_consume_connection(impl_->session, bytes);
+}
+
+void H2Engine::consume_stream(int32_t id, size_t bytes) {
+  if (bytes > 0 && impl_->find(id)) nghttp2_session_consume_stream(impl_->session, id, bytes);
+}
+
+void H2Engine::widen(int32_t id, uint32_t window_bytes) {
+  if (!impl_->find(id)) return;
+  nghttp2_session_set_local_window_size(impl_->session, NGHTTP2_FLAG_NONE, id,
+                                        static_cast<int32_t>(window_bytes));
 }
 
 void H2Engine::ping() { nghttp2_submit_ping(impl_->session, NGHTTP2_FLAG_NONE, nullptr); }

@@ -8,8 +8,8 @@
 // it); `end` is the peer's END_STREAM; `closed` comes exactly once, with the error code, and is the last. It
 // comes alone for a stream whose headers were refused.
 //
-// No WINDOW_UPDATE is sent by itself: a window opens again when the bytes have left (`consume`). The
-// visitor may call any method but feed and produce.
+// No WINDOW_UPDATE is sent by itself: a window opens again when `consume_connection` and `consume_stream` say
+// so. The visitor may call any method but feed and produce.
 #pragma once
 
 #include <cstdint>
@@ -118,8 +118,11 @@ class H2Engine {
   void finish(int32_t stream);
   void finish_with_trailers(int32_t stream, Headers trailers);
   void reset(int32_t stream, uint32_t code);
-  // Opens the windows again for bytes given by on_data. `stream_open` false: only the connection's.
-  void consume(int32_t stream, size_t bytes, bool stream_open);
+  // For bytes given by on_data, each once: what they took of the window is free again.
+  void consume_connection(size_t bytes);
+  void consume_stream(int32_t stream, size_t bytes);
+  // The stream's window becomes this large; never smaller than it was.
+  void widen(int32_t stream, uint32_t window_bytes);
 
   void ping();
   // First GOAWAY of a graceful end: last id 2^31-1.

@@ -27,7 +27,8 @@ struct Peer final : wire::H2Visitor {
   void on_informational(int32_t id, wire::Headers) override { engine->write(id, base::as_bytes("x")); }
   void on_data(int32_t id, base::ByteView bytes) override {
     if (engine->queued(id) < 65536) engine->write(id, bytes);
-    engine->consume(id, bytes.size(), true);
+    engine->consume_connection(bytes.size());
+    engine->consume_stream(id, bytes.size());
   }
   void on_trailers(int32_t id, wire::Headers) override { engine->reset(id, wire::kH2Cancel); }
   void on_end(int32_t id) override { engine->finish(id); }

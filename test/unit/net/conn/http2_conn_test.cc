@@ -103,6 +103,87 @@ TEST_CASE("memory behind a slow reader is bounded") {
   CHECK(world.loop.run(read_all(*far2)) == "hello");
 }
 
+TEST_CASE("streams that nobody reads take nothing from their neighbours") {
+  Http2Options server;
+  server.settings.stream_window_bytes = 100'000;
+  server.settings.connection_window_bytes = 300'000;
+  server.held_bytes_max = 1'500'000;
+  World world({}, {}, server);
+  std::vector<decltype(world.tunnel())> stuck;
+  auto stall = [&](int count) {
+    std::string chunk(200'000, 'x');
+    for (int i = 0; i < count; ++i) {
+      stuck.push_back(world.tunnel());
+      (void)stuck.back().first->try_write(base::as_bytes(chunk));
+      world.loop.run_ready();
+    }
+  };
+  stall(10);
+  auto [near, far] = world.tunnel();
+  std::string text(500'000, 'y');
+  async::Scope scope(world.loop);
+  auto send = [](io::ByteStream& stream, std::string all) -> async::Task<void> {
+    (void)co_await write_and_finish(stream, std::move(all));
+  };
+  scope.spawn(send(*near, text));
+  CHECK(world.loop.run(read_all(*far)) == text);
+  // Above what is held for them the connection waits: the neighbour's bytes come once one of them is read.
+  stall(10);
+  auto [late, late_far] = world.tunnel();
+  scope.spawn(send(*late, text));
+  world.loop.run_ready();
+  size_t came = 0;
+  std::string into(1'000'000, ' ');
+  auto take = [&](io::ByteStream& from) {
+    io::IoResult got = from.try_read({reinterpret_cast<uint8_t*>(into.data()), into.size()});
+    world.loop.run_ready();
+    return got.ok() ? got.count() : 0;
+  };
+  for (size_t got = 1; got > 0; came += got) got = take(*late_far);
+  CHECK(came < text.size());
+  for (auto& [one, other] : stuck) {
+    while (take(*other) > 0) {
+    }
+  }
+  for (size_t got = 1; got > 0; came += got) got = take(*late_far);
+  CHECK(came == text.size());
+}
+
+TEST_CASE("a fast stream's window grows, a slow one's does not, and all of them to a bound") {
+  Http2Options server, client;
+  server.set_windows(4 * 1024 * 1024, 16 * 1024 * 1024);
+  server.widened_bytes_max = 5 * 1024 * 1024;
+  client.stream_send_bytes_max = 64 * 1024 * 1024;
+  World world({}, client, server);
+  std::vector<std::pair<std::unique_ptr<Http2Stream>, std::unique_ptr<Http2Stream>>> open;
+  // What waits for a reader who stops is the window.
+  auto window = [&](base::Duration pause) {
+    open.push_back(world.tunnel());
+    Http2Stream& far = *open.back().second;
+    std::string all(40'000'000, 'x'), into(128 * 1024, ' ');
+    (void)open.back().first->try_write(base::as_bytes(all));
+    for (size_t read = 0; read < 20'000'000;) {
+      world.loop.run_for(pause);
+      io::IoResult got = far.try_read({reinterpret_cast<uint8_t*>(into.data()), into.size()});
+      if (got.ok()) read += got.count();
+    }
+    world.loop.run_for(10s);
+    std::vector<iovec> parts(4096);
+    size_t held = 0;
+    for (int i = 0, count = far.peek(parts.data(), 4096); i < count; ++i)
+      held += parts[static_cast<size_t>(i)].iov_len;
+    return held;
+  };
+  CHECK(window(1s) == 256 * 1024);
+  size_t fast = window(1ms);
+  CHECK(fast > 2 * 1024 * 1024);
+  CHECK(fast <= 4 * 1024 * 1024);
+  CHECK(window(1ms) <= 1024 * 1024);
+  open.clear();
+  world.loop.run_for(1s);
+  CHECK(window(1ms) > 2 * 1024 * 1024);
+}
+
 TEST_CASE("a reset with NO_ERROR or CANCEL is a clean end, any other code is an error") {
   World world;
   auto [near, far] = world.tunnel();

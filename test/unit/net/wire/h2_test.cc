@@ -146,7 +146,8 @@ TEST_CASE("a window opens only when bytes are consumed") {
   pair.settle();
   CHECK(pair.at_server.body.size() == 70'000);
   CHECK(pair.client.queued(*id) == 130'000);
-  pair.server.consume(*id, 70'000, true);
+  pair.server.consume_connection(70'000);
+  pair.server.consume_stream(*id, 70'000);
   pair.settle();
   CHECK(pair.at_server.body.size() == 140'000);
 }
@@ -166,7 +167,7 @@ TEST_CASE("bytes of a stream that has gone give the connection's window back") {
     REQUIRE(pair.at_server.body.size() == 60'000u * static_cast<size_t>(i + 1));
     pair.server.reset(*id, kH2Cancel);
     pair.settle();
-    pair.server.consume(*id, 60'000, false);
+    pair.server.consume_connection(60'000);
     pair.settle();
   }
 }
