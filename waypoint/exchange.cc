@@ -59,6 +59,10 @@ std::optional<Reply> receive(Exchange& x) {
     }
   }
   strip_request(headers, x.state->l7->settings().client_retry_hints);
+  if (x.worker.config().tell_client_identity) {
+    set_header(headers, "x-forwarded-client-cert",
+               "By=" + x.worker.self().identity.to_string() + ";URI=" + x.client->identity.to_string());
+  }
   const std::string* scheme = header_of(headers, "x-forwarded-proto");
   if (!scheme || (*scheme != "http" && *scheme != "https")) set_header(headers, "x-forwarded-proto", "http");
   if (!header_of(headers, "x-request-id")) {

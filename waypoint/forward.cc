@@ -124,6 +124,7 @@ class Forwarder {
   void choose_hash();
   std::string cluster_name() const;
   Tried failed(TryOutcome::Failure failure, Reply reply);
+  Tried timed_out();
   Tried broken(const base::Error& error, bool started);
   void idle_fired();
   void progressed() { last_progress_ = loop_.now(); }
@@ -281,12 +282,19 @@ Forwarder::Tried Forwarder::failed(TryOutcome::Failure failure, Reply reply) {
   return tried;
 }
 
+// The try's time is up, which may be all that was left of the route's.
+Forwarder::Tried Forwarder::timed_out() {
+  if (route_deadline_ && loop_.now() >= *route_deadline_)
+    return failed(TryOutcome::Failure::kNone, replies::route_timeout());
+  return failed(TryOutcome::Failure::kTimeout, replies::per_try_timeout());
+}
+
 // A connection that broke before the response.
 Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
   using Failure = TryOutcome::Failure;
   bool retried = x_.record.attempts > 1;
   switch (error.code()) {
-    case Code::kTimeout: return failed(Failure::kTimeout, replies::per_try_timeout());
+    case Code::kTimeout: return timed_out();
     case Code::kRefused:
       return failed(Failure::kRefused, replies::upstream_broken(Flag::kUpstreamReset,
                                                                 "remote refused stream reset", "", retried));
@@ -334,7 +342,7 @@ async::Task<std::optional<Forwarder::Tried>> Forwarder::connect(HostRef host, as
       x_.record.upstream_failure = why.kind == Kind::kOverflow ? "" : why.reason;
       if (why.kind == Kind::kOverflow) co_return failed(TryOutcome::Failure::kNone, replies::overflow());
       if (why.kind == Kind::kConnectTimeout && !deadline.is_never() && loop_.now() >= deadline.when()) {
-        co_return failed(TryOutcome::Failure::kTimeout, replies::per_try_timeout());
+        co_return timed_out();
       }
       std::string_view reason =
           why.kind == Kind::kConnectTimeout ? "connection timeout" : "remote connection failure";

@@ -18,6 +18,8 @@ namespace {
 
 // One more endpoint is tried when the first cannot be connected (gap G16).
 constexpr int kConnectsMax = 2;
+// Looks per idle timeout: how exactly it is kept.
+constexpr int kIdleLooks = 10;
 
 class Stream {
  public:
@@ -51,7 +53,9 @@ class Stream {
     if (!upstream) co_return finish();
     worker_.telemetry().tcp_opened(record_, rules(), *state_);
     conn::Relay relay(worker_.loop(), worker_.buffer(), *stream_, *upstream->stream);
+    watch(relay, cluster->policy().pool);
     co_await relay.run();
+    unwatch();
     record_.counts.body_bytes_in = relay.bytes_to_upstream();
     record_.counts.body_bytes_out = relay.bytes_to_downstream();
     worker_.telemetry().tcp_bytes(record_, rules(), *state_, relay.bytes_to_upstream(),
@@ -65,6 +69,37 @@ class Stream {
   void finish() {
     record_.times.end = worker_.loop().now();
     worker_.telemetry().finished(record_, rules(), *state_);
+  }
+
+  // Ends a connection that is old enough, or on which nothing has moved for long enough.
+  void watch(conn::Relay& relay, const model::PoolLimits& pool) {
+    relay_ = &relay;
+    idle_max_ = pool.tcp_idle_timeout;
+    last_moved_ = worker_.loop().now();
+    if (pool.connection_duration_max.count() > 0)
+      worker_.loop().arm(age_timer_, last_moved_ + pool.connection_duration_max);
+    if (idle_max_.count() > 0) worker_.loop().arm(idle_timer_, last_moved_ + idle_max_ / kIdleLooks);
+  }
+  void unwatch() {
+    relay_ = nullptr;
+    age_timer_.disarm();
+    idle_timer_.disarm();
+  }
+  void look_idle() {
+    base::TimePoint now = worker_.loop().now();
+    uint64_t moved = relay_->bytes_to_upstream() + relay_->bytes_to_downstream();
+    if (moved != moved_) last_moved_ = now;
+    moved_ = moved;
+    if (now - last_moved_ >= idle_max_) return end_relay("tcp_session_idle_timeout");
+    worker_.loop().arm(idle_timer_, std::min(now + idle_max_ / kIdleLooks, last_moved_ + idle_max_));
+  }
+  void too_old() {
+    record_.flags.add(Flag::kDurationTimeout);
+    end_relay("max_connection_duration_reached");
+  }
+  void end_relay(std::string why) {
+    relay_->abort(base::Error(base::Code::kTimeout, why));
+    record_.termination = std::move(why);
   }
 
   void refuse(Flag flag, std::string why) {
@@ -159,6 +194,7 @@ class Stream {
       }
       use_.emplace(host);
       DialTarget target = cluster.dial_target(*host, false, client_->address, client_->addressed.dialled);
+      target.raw = true;
       std::expected<Dialled, UpstreamFailure> dialled =
           co_await worker_.dialer().dial(std::move(target), cluster.policy());
       if (dialled) {
@@ -186,6 +222,12 @@ class Stream {
   std::optional<std::string> server_name_;
   decide::HttpRequestFacts facts_;
   RequestRecord record_;
+  conn::Relay* relay_ = nullptr;
+  base::Duration idle_max_{0};
+  base::TimePoint last_moved_{};
+  uint64_t moved_ = 0;
+  async::CallTimer age_timer_{[this] { too_old(); }};
+  async::CallTimer idle_timer_{[this] { look_idle(); }};
   Seat seat_;
   std::optional<HostUse> use_;
 };

@@ -128,30 +128,20 @@ model::OutlierDetection outliers_of(const kube::OutlierDetection& outliers) {
   return out;
 }
 
-// ISTIO_MUTUAL and DISABLE ask for nothing inside the tunnel. Certificates that lie in files of another
-// machine, or in Secrets, cannot be carried out: such a backend refuses, it never falls back to plaintext.
-std::optional<model::BackendTls> tls_of(const kube::ClientTls& tls) {
-  using Mode = kube::ClientTls::Mode;
-  if (tls.mode == Mode::kDisable || tls.mode == Mode::kIstioMutual) return std::nullopt;
-  model::BackendTls out;
-  out.server_name = tls.sni;
-  out.subject_alt_names = tls.subject_alt_names;
-  bool system = tls.ca_certificates.empty() || tls.ca_certificates == "system";
-  if (tls.mode == Mode::kMutual || !tls.credential_name.empty() || !system || !tls.ca_crl.empty()) {
-    out.broken =
-        "its DestinationRule names certificates (credentialName or files), which are not carried out";
-  }
-  if (tls.insecure_skip_verify) out.broken = "its DestinationRule asks for insecureSkipVerify";
-  return out;
-}
+// What all policies of one backend are compiled with.
+struct Scope {
+  const kube::MeshConfig* mesh;  // may be null
+  const Credentials& credentials;
+};
 
-model::TrafficPolicy policy_of(const TrafficBlocks& blocks, const kube::MeshConfig* mesh) {
+model::TrafficPolicy policy_of(const TrafficBlocks& blocks, const Scope& scope) {
+  const kube::MeshConfig* mesh = scope.mesh;
   model::TrafficPolicy out;
   bool outliers = blocks.outlier_detection.has_value();
   out.balancer = balancer_of(blocks.load_balancer ? &*blocks.load_balancer : nullptr, outliers, mesh);
   out.pool = pool_of(blocks.connection_pool ? &*blocks.connection_pool : nullptr, mesh);
   if (outliers) out.outliers = outliers_of(*blocks.outlier_detection);
-  if (blocks.tls) out.tls = tls_of(*blocks.tls);
+  if (blocks.tls) out.tls = compile_backend_tls(*blocks.tls, scope.credentials);
   if (blocks.retry_budget) {
     out.retry_budget = {blocks.retry_budget->percent, blocks.retry_budget->min_retry_concurrency};
   }
@@ -177,9 +167,9 @@ const TrafficBlocks& at_port(const kube::TrafficPolicy& policy, uint16_t port) {
 }
 
 model::PortedPolicy ported(const kube::TrafficPolicy& own, const kube::TrafficPolicy* parent,
-                           const kube::MeshConfig* mesh) {
+                           const Scope& scope) {
   model::PortedPolicy out;
-  out.all = policy_of(parent ? inherit(own, *parent) : TrafficBlocks(own), mesh);
+  out.all = policy_of(parent ? inherit(own, *parent) : TrafficBlocks(own), scope);
   std::set<uint16_t> ports;
   for (const auto& [port, blocks] : own.port_levels) ports.insert(port);
   if (parent) {
@@ -189,7 +179,7 @@ model::PortedPolicy ported(const kube::TrafficPolicy& own, const kube::TrafficPo
     // A port of this level replaces the level whole; one of the parent's is inherited from.
     bool here = own.port_levels.contains(port);
     TrafficBlocks blocks = here ? at_port(own, port) : inherit(own, at_port(*parent, port));
-    out.by_port[port] = policy_of(blocks, mesh);
+    out.by_port[port] = policy_of(blocks, scope);
   }
   return out;
 }
@@ -217,7 +207,8 @@ bool exported_to(const std::vector<std::string>& export_to, std::string_view own
 
 model::Backend compile_backend(const model::NamespacedHostname& service,
                                const std::vector<const kube::DestinationRule*>& rules,
-                               const kube::MeshConfig* mesh) {
+                               const kube::MeshConfig* mesh, const Credentials& credentials) {
+  Scope scope{mesh, credentials};
   model::Backend out;
   out.service = service;
   const kube::TrafficPolicy none;
@@ -227,12 +218,12 @@ model::Backend compile_backend(const model::NamespacedHostname& service,
     top = &*rule->traffic_policy;
     break;
   }
-  out.policy = ported(*top, nullptr, mesh);
+  out.policy = ported(*top, nullptr, scope);
   for (const kube::DestinationRule* rule : rules) {
     for (const kube::DestinationRule::Subset& subset : rule->subsets) {
       if (out.subset(subset.name)) continue;
       const kube::TrafficPolicy& own = subset.traffic_policy ? *subset.traffic_policy : none;
-      out.subsets.push_back({subset.name, subset.labels, ported(own, top, mesh)});
+      out.subsets.push_back({subset.name, subset.labels, ported(own, top, scope)});
     }
   }
   return out;

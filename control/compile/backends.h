@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/compile/credentials.h"
 #include "mesh/kube/destination_rule.h"
 #include "mesh/kube/mesh_config.h"
 #include "mesh/model/backend.h"
@@ -23,6 +24,6 @@ bool exported_to(const std::vector<std::string>& export_to, std::string_view own
 // gathered (section 2.3.1). `mesh` may be null.
 model::Backend compile_backend(const model::NamespacedHostname& service,
                                const std::vector<const kube::DestinationRule*>& rules,
-                               const kube::MeshConfig* mesh);
+                               const kube::MeshConfig* mesh, const Credentials& credentials);
 
 }  // namespace culvert::control

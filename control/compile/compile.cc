@@ -83,7 +83,6 @@ void report_installation(Context& context) {
       say(fmt::format("rootNamespace: no effect: that of culvertd is {}", context.options.root_namespace));
     }
     if (mesh.hbone_idle_timeout != defaults.hbone_idle_timeout) say("hboneIdleTimeout: no effect");
-    if (mesh.dns_refresh_rate != defaults.dns_refresh_rate) say("dnsRefreshRate: no effect");
     if (!mesh.default_service_export_to.empty()) say("defaultServiceExportTo: no effect");
   };
   for (const auto& [key, install] : context.objects.istio_operators) mesh_says(*install, "IstioOperator");
@@ -93,10 +92,12 @@ void report_installation(Context& context) {
     if (!injection || *injection != "enabled") continue;
     const std::string* mode = label(ns->meta.labels, "istio.io/dataplane-mode");
     bool captured = mode && *mode == "ambient";
-    context.find("MSH006", captured ? Severity::kInfo : Severity::kWarning, ns->meta, "Namespace",
-                 captured ? "istio-injection: no effect: this mesh has no sidecars; take the label away"
-                          : "istio-injection: no effect: this mesh has no sidecars, and the pods of the "
-                            "namespace are not in it; label it istio.io/dataplane-mode: ambient");
+    // The control plane's own namespace is no part of the mesh.
+    bool fine = captured || ns->meta.name == context.options.system_namespace;
+    context.find("MSH006", fine ? Severity::kInfo : Severity::kWarning, ns->meta, "Namespace",
+                 fine ? "istio-injection: no effect: this mesh has no sidecars; take the label away"
+                      : "istio-injection: no effect: this mesh has no sidecars, and the pods of the "
+                        "namespace are not in it; label it istio.io/dataplane-mode: ambient");
   }
 }
 

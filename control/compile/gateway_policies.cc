@@ -49,8 +49,8 @@ uint16_t port_of(const ServiceSource& source, const std::string& section) {
 model::BackendTls tls_of(const kube::BackendTlsPolicy& policy, const kube::Objects& objects) {
   model::BackendTls out;
   out.server_name = policy.hostname;
-  if (!policy.subject_alt_names.empty())
-    out.broken = "its BackendTLSPolicy has subjectAltNames, which are not carried out";
+  // They take the place of the hostname, which stays what is asked for by SNI.
+  for (const auto& name : policy.subject_alt_names) out.subject_alt_names.push_back(name.value);
   for (const kube::BackendTlsPolicy::CaRef& ref : policy.ca_refs) {
     auto map = objects.config_maps.find(policy.meta.ns + "/" + ref.name);
     const std::string* roots = nullptr;

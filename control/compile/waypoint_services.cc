@@ -42,6 +42,9 @@ class WaypointCompiler {
   using Name = model::NamespacedHostname;
   void compile_settings();
   void compile_backends();
+  void apply_entry(const kube::ServiceEntry& entry, model::Backend& out);
+  void report_broken_tls(const model::Backend& backend,
+                         const std::vector<const kube::DestinationRule*>& rules);
   void compile_service(const std::string& key, const model::Service& service);
   void compile_routes(const model::Service& service, const Waypoint& waypoint, model::WaypointService& out);
   // By targetRefs; `source` null: for pods addressed as such.
@@ -153,8 +156,53 @@ void WaypointCompiler::compile_settings() {
     if (!headers.server_value.empty()) out.server_header = headers.server_value;
     if (headers.server_disabled) out.server_header.clear();
     out.client_retry_hints = mesh_->allow_client_retry_hints;
+    if (mesh_->dns_refresh_rate.count() > 0) out.dns_refresh = mesh_->dns_refresh_rate;
   }
   context_.out.settings = std::make_shared<const model::WaypointSettings>(std::move(out));
+}
+
+// TLS that refuses, at the DestinationRules that ask for it.
+void WaypointCompiler::report_broken_tls(const model::Backend& backend,
+                                         const std::vector<const kube::DestinationRule*>& rules) {
+  std::set<std::string> reasons;
+  auto look = [&](const model::PortedPolicy& policy) {
+    if (policy.all.tls) reasons.insert(policy.all.tls->broken);
+    for (const auto& [port, one] : policy.by_port) {
+      if (one.tls) reasons.insert(one.tls->broken);
+    }
+  };
+  look(backend.policy);
+  for (const model::Subset& subset : backend.subsets) look(subset.policy);
+  for (const std::string& reason : reasons) {
+    if (reason.empty()) continue;
+    context_.find("MSH013", Severity::kError, rules.front()->meta, "DestinationRule",
+                  fmt::format("{} refuses: {}", backend.service.to_string(), reason));
+  }
+}
+
+// What a ServiceEntry says about how its hosts are reached (section 2.5).
+void WaypointCompiler::apply_entry(const kube::ServiceEntry& entry, model::Backend& out) {
+  const std::string* strategy = label(entry.meta.annotations, "istio.io/connect-strategy");
+  if (entry.resolution == "DNS_ROUND_ROBIN") out.names = model::Backend::Names::kFirst;
+  if (strategy && *strategy == "RACE_FIRST_TCP_CONNECT") {
+    out.names = model::Backend::Names::kRace;
+  } else if (strategy && *strategy != "DEFAULT") {
+    context_.find(
+        "MSH010", Severity::kWarning, entry.meta, "ServiceEntry",
+        fmt::format("istio.io/connect-strategy \"{}\" is neither RACE_FIRST_TCP_CONNECT nor DEFAULT: "
+                    "no effect",
+                    *strategy));
+  }
+  // They stand for the hostname where no TLS settings name others.
+  auto stand_in = [&](model::PortedPolicy& policy) {
+    auto one = [&](model::TrafficPolicy& to) {
+      if (to.tls && to.tls->subject_alt_names.empty()) to.tls->subject_alt_names = entry.subject_alt_names;
+    };
+    one(policy.all);
+    for (auto& [port, policy_of_port] : policy.by_port) one(policy_of_port);
+  };
+  stand_in(out.policy);
+  for (model::Subset& subset : out.subsets) stand_in(subset.policy);
 }
 
 void WaypointCompiler::compile_backends() {
@@ -186,9 +234,13 @@ void WaypointCompiler::compile_backends() {
       if (!chosen.empty()) break;
     }
     used.insert(chosen.begin(), chosen.end());
-    model::Backend backend = compile_backend(service->key(), chosen, mesh_);
-    if (auto source = context_.sources.find(key); source != context_.sources.end())
+    model::Backend backend =
+        compile_backend(service->key(), chosen, mesh_, {&context_.objects, places.front()});
+    report_broken_tls(backend, chosen);
+    if (auto source = context_.sources.find(key); source != context_.sources.end()) {
+      if (source->second.entry) apply_entry(*source->second.entry, backend);
       gateway_policies_.apply(key, source->second, backend);
+    }
     context_.out.backends[key] = std::make_shared<const model::Backend>(std::move(backend));
   }
   for (const kube::DestinationRule* rule : destination_rules_) {

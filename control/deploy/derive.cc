@@ -167,6 +167,8 @@ std::vector<EnvironmentVariable> waypoint_environment(const WaypointDeployment& 
   text("CLUSTER_ID", place.cluster_id);
   text("CLUSTER_DOMAIN", place.cluster_domain);
   text("NETWORK", place.network);
+  const std::string* tell = find(deployment.annotations, "ambient.istio.io/xfcc-include-client-identity");
+  if (tell && *tell == "true") text("CULVERT_TELL_CLIENT_IDENTITY", "true");
   text("TERMINATION_DRAIN_DURATION", base::format_duration(place.drain));
   return out;
 }

@@ -279,7 +279,7 @@ std::optional<GrpcStatus> AdsServer::Stream::open(Subscription& wanted,
   const auto& held = request.initial_resource_versions();
   auto is_held = [&](const std::string& name, const ResourceRef& resource) {
     auto have = held.find(name);
-    return have != held.end() && have->second == resource->version;
+    return have != held.end() && have->second == resource->shown_to(caller_.ns).version;
   };
   if (wanted.wildcard) {
     for (const auto& [name, resource] : table) {
@@ -411,11 +411,12 @@ std::string AdsServer::Stream::respond(std::string_view type, Subscription& want
       response.add_removed_resources(name);
       continue;
     }
+    const Resource& shown = found->second->shown_to(caller_.ns);
     v3::Resource* resource = response.add_resources();
     resource->set_name(name);
-    resource->set_version(found->second->version);
+    resource->set_version(shown.version);
     resource->mutable_resource()->set_type_url(std::string(type));
-    resource->mutable_resource()->set_value(found->second->value);
+    resource->mutable_resource()->set_value(shown.value);
     if (!wanted.wildcard) {
       for (const std::string& alias : found->second->aliases) resource->add_aliases(alias);
     }

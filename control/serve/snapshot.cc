@@ -62,6 +62,37 @@ class Walk {
   typename Table::const_iterator at_, end_;
 };
 
+template <class Visit>
+void each_tls(model::Backend& backend, Visit visit) {
+  auto look = [&](model::PortedPolicy& policy) {
+    if (policy.all.tls) visit(*policy.all.tls);
+    for (auto& [port, one] : policy.by_port) {
+      if (one.tls) visit(*one.tls);
+    }
+  };
+  look(backend.policy);
+  for (model::Subset& subset : backend.subsets) look(subset.policy);
+}
+
+// A private key goes to the waypoints of its own namespace and to nobody else; for the others the backend
+// refuses.
+ResourceRef encode_backend(const model::Backend& backend) {
+  model::Backend open = backend;
+  std::string owner;
+  each_tls(open, [&](model::BackendTls& tls) {
+    if (tls.key_owner.empty()) return;
+    owner = tls.key_owner;
+    tls = {};
+    tls.broken = "its client certificate is for waypoints of namespace " + owner;
+  });
+  ResourceRef full = make_resource(xds::encode(backend), {});
+  if (owner.empty()) return full;
+  auto guarded = std::make_shared<Resource>(*full);
+  guarded->owner_ns = std::move(owner);
+  guarded->for_others = make_resource(xds::encode(open), {});
+  return guarded;
+}
+
 // Encodes `now` into `out`. `before` and `encoded` are of the snapshot in force: what is as it was is taken
 // over.
 template <class T, class Encode>
@@ -96,7 +127,7 @@ SnapshotRef make_snapshot(Compiled compiled, const SnapshotRef& previous) {
   auto plain = [](const auto& object) { return make_resource(xds::encode(object), {}); };
   encode_all(compiled.waypoint_services, before.compiled.waypoint_services, before.waypoint_services,
              out->waypoint_services, plain);
-  encode_all(compiled.backends, before.compiled.backends, before.backends, out->backends, plain);
+  encode_all(compiled.backends, before.compiled.backends, before.backends, out->backends, encode_backend);
   encode_all(compiled.workload_labels, before.compiled.workload_labels, before.workload_labels,
              out->workload_labels, plain);
   if (compiled.settings) out->settings.emplace(xds::kSettingsName, plain(*compiled.settings));

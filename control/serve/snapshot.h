@@ -25,6 +25,13 @@ struct Resource {
   std::string version;  // lower-case hex of a content hash: equal on every replica and after a restart
   std::string value;    // serialized
   std::vector<std::string> aliases;  // "network/ip"; for on-demand streams
+  // Not empty: only waypoints of this namespace get it; others get `for_others`, which tells no key.
+  std::string owner_ns;
+  std::shared_ptr<const Resource> for_others;
+
+  const Resource& shown_to(std::string_view ns) const {
+    return owner_ns.empty() || owner_ns == ns ? *this : *for_others;
+  }
 };
 using ResourceRef = std::shared_ptr<const Resource>;
 using ResourceTable = std::map<std::string, ResourceRef>;

@@ -95,6 +95,7 @@ Result<WaypointConfig> load_waypoint_config(const Environment& environment, unsi
   read.duration(config.detection_timeout, "PROTOCOL_DETECTION_TIMEOUT");
   read.duration(config.headers_timeout, "REQUEST_HEADERS_TIMEOUT");
   read.duration(config.stream_idle_timeout, "STREAM_IDLE_TIMEOUT");
+  read.flag(config.tell_client_identity, "CULVERT_TELL_CLIENT_IDENTITY");
   read.number(config.connections_max, "CULVERT_CONNECTIONS_MAX", 10'000'000);
   read.number(config.requests_max, "CULVERT_REQUESTS_MAX", 10'000'000);
   read.number(config.memory_bytes_max, "CULVERT_MEMORY_MAX", uint64_t{1} << 48);

@@ -52,6 +52,9 @@ struct WaypointConfig {
   base::Duration headers_timeout = std::chrono::seconds(60);
   base::Duration stream_idle_timeout = std::chrono::hours(1);
 
+  // CULVERT_TELL_CLIENT_IDENTITY: x-forwarded-client-cert with the client's proven identity goes upstream.
+  bool tell_client_identity = false;
+
   // Beyond these newcomers are refused (section 7.6): connections of clients, requests under way.
   uint32_t connections_max = 65536;  // CULVERT_CONNECTIONS_MAX
   uint32_t requests_max = 100'000;   // CULVERT_REQUESTS_MAX

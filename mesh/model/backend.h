@@ -99,6 +99,7 @@ struct BackendTls {
   std::vector<std::string> subject_alt_names;  // empty: server_name
   std::string roots;                           // PEM; "" the system's
   std::string certificate, key;                // PEM of our own; "" none
+  std::string key_owner;                       // the namespace whose waypoints alone may be told `key`
   // Not empty: the policy cannot be carried out, and the backend refuses with this reason.
   std::string broken;
   bool operator==(const BackendTls&) const = default;
@@ -143,6 +144,10 @@ struct Backend {
   NamespacedHostname service;
   PortedPolicy policy;
   std::vector<Subset> subsets;
+  // Endpoints that are names (section 2.5): each connection goes to the first address alone, or to whichever
+  // of them answers first. Neither: all addresses are endpoints.
+  enum class Names : uint8_t { kAll, kFirst, kRace };
+  Names names = Names::kAll;
   const Subset* subset(std::string_view name) const;
   bool operator==(const Backend&) const = default;
 };

@@ -110,6 +110,7 @@ struct WaypointSettings {
   bool allow_any_outbound = true;
   std::string server_header = "istio-envoy";  // "" leaves the application's
   bool client_retry_hints = false;
+  base::Duration dns_refresh = std::chrono::seconds(60);  // names of endpoints are looked up again
   bool operator==(const WaypointSettings&) const = default;
 };
 

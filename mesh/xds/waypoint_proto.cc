@@ -712,6 +712,7 @@ void map(Way& way, BackendTls& m, pbw::BackendTls& p) {
   FIELD(roots);
   FIELD(certificate);
   FIELD(key);
+  FIELD(key_owner);
   FIELD(broken);
 }
 
@@ -757,6 +758,7 @@ void map(Way& way, Backend& m, pbw::Backend& p) {
   MESSAGE(service);
   MESSAGE(policy);
   LIST(subsets, fresh<Subset>);
+  CHOICE(names, Backend::Names::kRace);
 }
 
 template <class Way>
@@ -779,6 +781,7 @@ void map(Way& way, WaypointSettings& m, pbw::WaypointSettings& p) {
   FIELD(allow_any_outbound);
   FIELD(server_header);
   FIELD(client_retry_hints);
+  DURATION(dns_refresh);
 }
 
 template <class Message, class Value>

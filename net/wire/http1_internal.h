@@ -67,6 +67,7 @@ class Http1Lines {
  private:
   enum class State : unsigned char { kStart, kBegin, kName, kValue, kCr, kEndCr, kLeadingCr, kDone };
   bool step(unsigned char byte, size_t at);
+  bool may_be_http(base::ByteView more) const;
   std::string_view view(size_t at, size_t size) const { return std::string_view(block_).substr(at, size); }
   bool refuse(Http1Fault fault) {
     fault_ = fault;

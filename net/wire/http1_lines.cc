@@ -138,6 +138,15 @@ bool Http1Lines::step(unsigned char byte, size_t at) {
   return false;
 }
 
+// A server that speaks another protocol says so in its first bytes, and then may wait for ours for ever.
+bool Http1Lines::may_be_http(base::ByteView more) const {
+  constexpr std::string_view kName = "HTTP/";
+  if (what_ != What::kResponse || block_.size() >= kName.size()) return true;
+  std::string_view expected = kName.substr(block_.size());
+  std::string_view came = base::as_text(more).substr(0, expected.size());
+  return expected.starts_with(came);
+}
+
 size_t Http1Lines::feed(base::ByteView bytes) {
   size_t used = 0;
   // RFC 9112 section 2.2: one empty line before a request is forgiven. It never enters the block.
@@ -155,6 +164,7 @@ size_t Http1Lines::feed(base::ByteView bytes) {
   }
   if (used == bytes.size()) return used;
   base::ByteView rest = bytes.subspan(used);
+  if (!may_be_http(rest)) return refuse(Http1Fault::kStartLine), used;
   size_t room = limits_.head_bytes_max - std::min(limits_.head_bytes_max, block_.size() - prefix_);
   size_t base = block_.size();
   size_t i = 0;

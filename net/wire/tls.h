@@ -74,9 +74,13 @@ struct TlsOptions {
   bool tls12 = false;                   // also allow TLS 1.2
   // Server: demand a client certificate (else it is verified if shown).
   bool client_certificate_required = true;
-  // Client: the name or address the server's certificate must carry (any of them); empty: not checked,
-  // identities are then the business of `verify`. The first one that is a name is sent as SNI.
+  // Client: the name, address or URI ("scheme://...") the server's certificate must carry (any of them);
+  // empty: not checked, identities are then the business of `verify`. The first, if it is a name, is sent as
+  // SNI where `sni` says nothing.
   std::vector<std::string> server_names;
+  std::string sni;
+  // Client: takes any certificate of anybody. Only for what an operator has said so about.
+  bool unverified = false;
   VerifyPeer verify;
 };
 

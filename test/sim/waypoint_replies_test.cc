@@ -74,6 +74,13 @@ TEST_CASE("what breaks upstream is said as upstream says it", "[sim][waypoint][6
     pod.raw = "\r\n";
     told(world.get("/"), 502, "protocol error", "UPE");
   }
+  SECTION("another protocol, whose server then waits") {
+    pod.raw = "SSH-2.0-OpenSSH_9.2p1\r\n";
+    pod.raw_waits = true;
+    base::TimePoint began = world.loop.now();
+    told(world.get("/"), 502, "protocol error", "UPE");
+    CHECK(world.loop.now() - began < 1s);
+  }
   SECTION("an answer that ends too early never looks complete") {
     pod.raw = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
     HttpAnswer answer = world.get("/");
@@ -124,6 +131,8 @@ TEST_CASE("what clients do wrong is answered in their own words", "[sim][waypoin
        "method_not_allowed"},
       {"GET /../x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 400 Bad Request", "", "-",
        "path_normalization_failed"},
+      {"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: tcp\r\n\r\n",
+       "HTTP/1.1 403 Forbidden", "", "-", "upgrade_failed"},
       {"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ", "HTTP/1.1 408 Request Timeout", "request header timeout", "-",
        "request_header_timeout"},
   };
@@ -139,6 +148,20 @@ TEST_CASE("what clients do wrong is answered in their own words", "[sim][waypoin
     if (!one.details.empty()) CHECK(world.telemetry.records[0].details == one.details);
     CHECK(pod.requests.empty());
   }
+}
+
+// Common clients ask for h2c with every first request; 403 would lock them out, and Envoy ignores it too
+// (RFC 9110 section 7.8 lets it).
+TEST_CASE("an upgrade to h2c is not taken up, and the request goes on without it", "[sim][waypoint][6]") {
+  WaypointWorld world;
+  HttpPod& pod = world.add_pod("a", "10.0.3.1", "v1");
+  std::string answer = world.raw(
+      "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings, close\r\nupgrade: h2c\r\n"
+      "http2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n");
+  CHECK(status_line(answer) == "HTTP/1.1 200 OK");
+  REQUIRE(pod.requests.size() == 1);
+  CHECK_FALSE(wire::find_header(pod.requests[0], "upgrade"));
+  CHECK_FALSE(wire::find_header(pod.requests[0], "http2-settings"));
 }
 
 TEST_CASE("a stream on which nothing moves is ended", "[sim][waypoint][6][7.4]") {

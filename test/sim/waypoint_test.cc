@@ -106,6 +106,15 @@ TEST_CASE("retries go elsewhere, within the route's time", "[sim][waypoint][2.1.
     CHECK(world.loop.now() - began >= 30s);
     CHECK(world.loop.now() - began < 31s);
     CHECK(world.telemetry.records.back().flags.has(Flag::kUpstreamTimeout));
+    CHECK(world.telemetry.records.back().details == "upstream_response_timeout");
+  }
+  SECTION("the last try's own time is up") {
+    world.pod("good").delay = bad.delay = 60s;
+    route.timeout = 0s;
+    world.set_rules(rules_of({route}));
+    CHECK(world.get("/").status == 504);
+    CHECK(world.telemetry.records.back().details == "upstream_per_try_timeout");
+    CHECK(world.telemetry.records.back().flags.short_text() == "URX,UT");
   }
   SECTION("nobody is there") {
     world.close(bad);

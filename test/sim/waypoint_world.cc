@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "net/conn/tls_stream.h"
 #include "net/io/stream_wait.h"
 #include "net/wire/sniff.h"
 
@@ -148,6 +149,26 @@ wire::TlsIdentityRef WaypointWorld::issue(const model::Identity& identity) {
   return *wire::TlsIdentity::from_pem(*ca_.sign(leaf), key.to_pem(), ca_.certificate().pem);
 }
 
+wire::TlsIdentityRef WaypointWorld::issue_server(const std::string& dns_name) {
+  auto key = *wire::PrivateKey::generate_p256();
+  wire::LeafSpec leaf;
+  leaf.public_key_der = *wire::public_key_der(key);
+  leaf.dns_sans = {dns_name};
+  leaf.not_before = loop.wall_now() - 1h;
+  leaf.not_after = loop.wall_now() + 1000h;
+  return *wire::TlsIdentity::from_pem(*ca_.sign(leaf), key.to_pem(), roots());
+}
+
+std::pair<std::string, std::string> WaypointWorld::issue_pem(const std::string& uri) {
+  auto key = *wire::PrivateKey::generate_p256();
+  wire::LeafSpec leaf;
+  leaf.public_key_der = *wire::public_key_der(key);
+  leaf.uri_sans = {uri};
+  leaf.not_before = loop.wall_now() - 1h;
+  leaf.not_after = loop.wall_now() + 1000h;
+  return {*ca_.sign(leaf), key.to_pem()};
+}
+
 HttpPod& WaypointWorld::add_pod(const std::string& name, const std::string& ip, const std::string& version) {
   HttpPod& pod = pods_.emplace_back();
   pod.name = name;
@@ -268,11 +289,34 @@ Task<void> WaypointWorld::serve_connection(WaypointWorld& world, HttpPod& pod,
                                                       model::PoolLimits::Upgrade::kUpgrade;
   http2 =
       http2 || world.protocol_ == model::AppProtocol::kHttp2 || world.protocol_ == model::AppProtocol::kGrpc;
+  if (pod.proxied) {
+    pod.proxy_line.clear();
+    uint8_t byte = 0;
+    while (!pod.proxy_line.ends_with("\r\n")) {
+      Result<size_t> got = co_await io::read_some(*stream, {&byte, 1});
+      if (!got || *got == 0) co_return;
+      pod.proxy_line += static_cast<char>(byte);
+    }
+  }
+  if (pod.tls) {
+    conn::TlsServerOptions options;
+    options.identity = pod.tls;
+    options.tls.tls12 = true;
+    options.tls.alpn = {"h2", "http/1.1"};
+    options.tls.client_certificate_required = false;
+    auto secured = co_await conn::tls_accept(world.loop, std::move(stream), std::move(options),
+                                             async::Deadline::in(world.loop, 10s));
+    if (!secured) co_return;
+    pod.alpn = (*secured)->alpn();
+    pod.client_uris = (*secured)->peer().uri_sans();
+    stream = std::move(*secured);
+  }
   if (!pod.raw.empty()) {
     std::vector<uint8_t> block(16 * 1024);
     Result<size_t> got = co_await io::read_some(*stream, block);
     if (!got || *got == 0) co_return;
     Result<> wrote = co_await io::write_all(*stream, base::as_bytes(pod.raw));
+    if (pod.raw_waits) co_await async::sleep_for(world.loop, 10min);
     if (wrote) stream->shutdown_write();
     co_await async::sleep_for(world.loop, 1s);  // what lies unread would reset it
     co_return;

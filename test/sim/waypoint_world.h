@@ -75,6 +75,12 @@ struct HttpPod {
   std::optional<bool> http2;  // none: as the service's protocol and policy say
   bool bare = false;          // answers with headers that end the stream
   std::string raw;            // not empty: these bytes for an answer, then the end, whatever was asked
+  wire::TlsIdentityRef tls;   // set: it speaks TLS with this certificate, and believes clients of the mesh
+  bool proxied = false;       // a PROXY header of version 1 comes first, and is kept in `proxy_line`
+  std::string proxy_line;
+  std::string alpn;                      // of the last TLS client,
+  std::vector<std::string> client_uris;  // and who it was, if it said
+  bool raw_waits = false;                // then the end comes only after ten minutes
   uint64_t bytes_in = 0;
 };
 
@@ -107,10 +113,17 @@ class WaypointWorld {
 
   // Something else of the mesh.
   void add(std::optional<model::Service> service, std::optional<model::Workload> workload);
+  // To be changed before anything is sent.
+  config::WaypointConfig& config() { return config_; }
   waypoint::SpanExporter& spans() { return *spans_; }
   waypoint::Overload& overload() { return shared_.overload; }
   const waypoint::Mirrors& mirrors() const { return worker_->mirrors(); }
   wire::TlsIdentityRef issue(const model::Identity& identity);
+  // A server's certificate of the mesh's authority.
+  wire::TlsIdentityRef issue_server(const std::string& dns_name);
+  const std::string& roots() const { return ca_.certificate().pem; }
+  // A client's certificate: chain and key.
+  std::pair<std::string, std::string> issue_pem(const std::string& uri);
 
   // A request from the pod of that identity, through the waypoint.
   HttpAnswer& send(Request request, const std::string& account = "web");

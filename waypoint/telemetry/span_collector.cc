@@ -235,7 +235,11 @@ Result<SpanCollector::Way> SpanCollector::by_address(const MeshState& state, con
   base::SocketAddr address{ip, rule_->port};
   if (!outside_ || outside_address_ != address) {
     outside_address_ = address;
-    DialTarget target{nullptr, address, grpc(), host_, {parts_.self.ip, 0}, address};
+    DialTarget target{.address = address,
+                      .http2 = grpc(),
+                      .host = host_,
+                      .client = {parts_.self.ip, 0},
+                      .dialled = address};
     outside_ = std::make_unique<HttpPool>(
         parts_.loop, parts_.dialer, std::make_shared<Limits>(), std::move(target), [] { return false; },
         parts_.rng.fork());

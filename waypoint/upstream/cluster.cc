@@ -212,11 +212,17 @@ void Cluster::make_picker(const MeshState* state) {
 
 DialTarget Cluster::dial_target(const Host& host, bool http2, base::SocketAddr client,
                                 base::SocketAddr dialled) const {
-  return {host.workload, host.address, http2, key_.service.hostname.str(), client, dialled};
+  return {.workload = host.workload,
+          .address = host.address,
+          .http2 = http2,
+          .host = key_.service.hostname.str(),
+          .client = client,
+          .dialled = dialled};
 }
 
 HttpPool& Cluster::pool(const HostRef& host, bool http2, base::SocketAddr client, base::SocketAddr dialled) {
-  PoolKey key{host->key, http2, policy_->proxy_protocol ? client.to_string() : std::string()};
+  std::string proxied = policy_->proxy_protocol ? client.to_string() + dialled.to_string() : "";
+  PoolKey key{host->key, http2, std::move(proxied)};
   std::unique_ptr<HttpPool>& slot = pools_[key];
   if (!slot) {
     slot = std::make_unique<HttpPool>(

@@ -122,7 +122,8 @@ class Cluster {
   // Null: nobody healthy.
   HostRef pick(const PickRequest& request);
   void report(const Host& host, decide::HostOutcome outcome);
-  // The pool of a host for one version; `client` and `dialled` are what a PROXY header would say.
+  // The pool of a host for one version; `client` and `dialled` are what a PROXY header would say, and where
+  // one is sent a pool is theirs alone.
   HttpPool& pool(const HostRef& host, bool http2, base::SocketAddr client, base::SocketAddr dialled);
   DialTarget dial_target(const Host& host, bool http2, base::SocketAddr client,
                          base::SocketAddr dialled) const;

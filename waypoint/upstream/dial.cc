@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waypoint/upstream/dial.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "net/conn/tls_stream.h"
@@ -50,6 +51,18 @@ hbone::TunnelPoolOptions pool_options() {
   return options;
 }
 
+io::DialOptions dial_options(const model::PoolLimits& pool) {
+  io::DialOptions options;
+  bool asked =
+      pool.keepalive_probes != 0 || pool.keepalive_time.count() > 0 || pool.keepalive_interval.count() > 0;
+  if (!asked) return options;
+  io::Keepalive& keepalive = options.keepalive.emplace();
+  if (pool.keepalive_probes != 0) keepalive.probes = static_cast<int>(std::min(pool.keepalive_probes, 127u));
+  if (pool.keepalive_time.count() > 0) keepalive.idle = pool.keepalive_time;
+  if (pool.keepalive_interval.count() > 0) keepalive.interval = pool.keepalive_interval;
+  return options;
+}
+
 }  // namespace
 
 Dialer::Dialer(async::Loop& loop, io::Network& network, const Self& self, hbone::IdentitySource identities,
@@ -91,13 +104,14 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::connect_tunnel(Dial
 }
 
 async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::connect(DialTarget target,
+                                                                     model::PoolLimits pool,
                                                                      async::Deadline deadline) {
   if (target.workload && target.workload->protocol == model::TunnelProtocol::kHbone) {
     std::expected<Dialled, UpstreamFailure> tunnelled = co_await connect_tunnel(std::move(target), deadline);
     co_return tunnelled;
   }
   base::Result<std::unique_ptr<io::ByteStream>> plain =
-      co_await network_.dial(target.address, io::DialOptions{}, deadline);
+      co_await network_.dial(target.address, dial_options(pool), deadline);
   if (!plain) co_return failed(plain.error());
   co_return Dialled{std::move(*plain), false};
 }
@@ -130,10 +144,11 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::dial(DialTarget tar
     trusted = std::move(*found);
   }
   std::string host = target.host, proxy;
-  bool http2 = target.http2;
+  bool http2 = target.http2, raw = target.raw;
   if (policy.proxy_protocol == 1) proxy = wire::proxy_v1_header(target.client, target.dialled);
   if (policy.proxy_protocol == 2) proxy = wire::proxy_v2_header(target.client, target.dialled, "");
-  std::expected<Dialled, UpstreamFailure> dialled = co_await connect(std::move(target), deadline);
+  std::expected<Dialled, UpstreamFailure> dialled =
+      co_await connect(std::move(target), policy.pool, deadline);
   if (!dialled) co_return dialled;
   if (!proxy.empty()) {
     base::Result<> written = co_await io::write_all(*dialled->stream, base::as_bytes(proxy));
@@ -143,10 +158,12 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::dial(DialTarget tar
   conn::TlsClientOptions options;
   options.identity = std::move(trusted);
   options.tls.tls12 = true;
-  options.tls.alpn = {http2 ? "h2" : "http/1.1"};
+  options.tls.alpn.clear();
+  if (!raw) options.tls.alpn = {http2 ? "h2" : "http/1.1"};
+  options.tls.sni = policy.tls->server_name.empty() ? host : policy.tls->server_name;
   options.tls.server_names = policy.tls->subject_alt_names;
-  std::string server_name = policy.tls->server_name.empty() ? host : policy.tls->server_name;
-  if (options.tls.server_names.empty()) options.tls.server_names = {server_name};
+  if (options.tls.server_names.empty()) options.tls.server_names = {options.tls.sni};
+  options.tls.unverified = !policy.tls->verify;
   base::Result<std::unique_ptr<conn::TlsStream>> tls =
       co_await conn::tls_connect(loop_, std::move(dialled->stream), std::move(options), deadline);
   if (!tls) co_return failed(tls.error().wrap("TLS to the backend"));

@@ -33,8 +33,10 @@ struct UpstreamFailure {
 struct DialTarget {
   model::WorkloadRef workload;
   base::SocketAddr address;  // of the application
-  bool http2 = false;        // ALPN of a TLS inside
-  std::string host;          // default server name of a TLS inside
+  // ALPN of a TLS inside.
+  bool http2 = false;
+  bool raw = false;  // no HTTP at all
+  std::string host;  // default server name of a TLS inside
   // What a PROXY header says.
   base::SocketAddr client;
   base::SocketAddr dialled;
@@ -58,7 +60,8 @@ class Dialer {
 
  private:
   base::Result<wire::TlsIdentityRef> trust(const model::BackendTls& tls);
-  async::Task<std::expected<Dialled, UpstreamFailure>> connect(DialTarget target, async::Deadline deadline);
+  async::Task<std::expected<Dialled, UpstreamFailure>> connect(DialTarget target, model::PoolLimits pool,
+                                                               async::Deadline deadline);
   async::Task<std::expected<Dialled, UpstreamFailure>> connect_tunnel(DialTarget target,
                                                                       async::Deadline deadline);
 

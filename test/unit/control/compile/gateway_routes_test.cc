@@ -490,9 +490,15 @@ TEST_CASE("BackendTLSPolicy: who is verified, by port; what cannot be had refuse
   CHECK_FALSE(backend("caCertificateRefs: [{group: \"\", kind: ConfigMap, name: gone}]")
                   .policy.of(80)
                   .tls->broken.empty());
-  CHECK_FALSE(backend(named + ", subjectAltNames: [{type: Hostname, hostname: x.example}]")
-                  .policy.of(80)
-                  .tls->broken.empty());
+  // They take the place of the hostname, which stays the server name that is asked for.
+  model::Backend others =
+      backend(named +
+              ", subjectAltNames: [{type: Hostname, hostname: x.example}, {type: URI, uri: "
+              "\"spiffe://td/x\"}]");
+  CHECK(others.policy.of(80).tls->broken.empty());
+  CHECK(others.policy.of(80).tls->server_name == "echo.example");
+  CHECK(others.policy.of(80).tls->subject_alt_names ==
+        std::vector<std::string>{"x.example", "spiffe://td/x"});
 }
 
 TEST_CASE("XBackendTrafficPolicy: the budget of retries", "[waypoint-2.5]") {

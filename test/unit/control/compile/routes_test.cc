@@ -162,7 +162,7 @@ TEST_CASE("levels of a DestinationRule", "[waypoint-2.3.1]") {
   v1.labels = {{"version", "v1"}};
   v1.traffic_policy.emplace().connection_pool.emplace().http.http1_max_pending_requests = 50;
   rule.subsets.emplace_back().name = "v2";
-  model::Backend backend = compile_backend({"production", "api"}, {&rule}, nullptr);
+  model::Backend backend = compile_backend({"production", "api"}, {&rule}, nullptr, {});
   CHECK(backend.policy.all.pool.connections_max == 100);
   CHECK(backend.policy.all.pool.upgrade == model::PoolLimits::Upgrade::kUpgrade);
   CHECK(backend.policy.all.outliers->request_volume_min == 10);
@@ -181,22 +181,67 @@ TEST_CASE("levels of a DestinationRule", "[waypoint-2.3.1]") {
   CHECK(backend.subset("v3") == nullptr);
 }
 
-TEST_CASE("TLS that cannot be carried out refuses instead of going in plaintext") {
+TEST_CASE("TLS that cannot be carried out refuses instead of going in plaintext", "[2.3.5]") {
+  kube::Objects objects;
+  auto secret = [&](const char* name, std::map<std::string, std::string> data) {
+    kube::Secret made;
+    made.meta.ns = "way";
+    made.meta.name = name;
+    made.data = std::move(data);
+    objects.secrets["way/" + made.meta.name] = std::make_shared<const kube::Secret>(made);
+  };
+  secret("mine", {{"tls.crt", "chain"}, {"tls.key", "secret"}, {"ca.crt", "roots"}});
+  secret("split", {{"cert", "chain"}, {"key", "secret"}});
+  secret("split-cacert", {{"cacert", "roots"}});
+  secret("roots", {{"ca.crt", "roots"}});
+  secret("nothing", {});
   kube::DestinationRule rule;
   auto& tls = rule.traffic_policy.emplace().tls.emplace();
-  auto broken = [&] {
-    auto policy = compile_backend({"a", "b"}, {&rule}, nullptr).policy.all;
-    return policy.tls ? policy.tls->broken : "none";
+  auto compiled = [&] {
+    return compile_backend({"a", "b"}, {&rule}, nullptr, {&objects, "way"}).policy.all.tls;
   };
-  tls.mode = kube::ClientTls::Mode::kSimple;
-  CHECK(broken().empty());
-  tls.credential_name = "secret";
-  CHECK_FALSE(broken().empty());
-  tls = {};
-  tls.mode = kube::ClientTls::Mode::kMutual;
-  CHECK_FALSE(broken().empty());
-  tls.mode = kube::ClientTls::Mode::kIstioMutual;
-  CHECK(broken() == "none");
+  using Mode = kube::ClientTls::Mode;
+  SECTION("what is carried out") {
+    tls.mode = Mode::kSimple;
+    tls.sni = "sni.example";
+    tls.subject_alt_names = {"san.example"};
+    CHECK(*compiled() == model::BackendTls{true, "sni.example", {"san.example"}, "", "", "", "", ""});
+    tls.insecure_skip_verify = true;
+    CHECK_FALSE(compiled()->verify);
+    tls = {.mode = Mode::kSimple, .ca_certificates = "system"};
+    CHECK(*compiled() == model::BackendTls{});
+    for (const char* name : {"roots", "kubernetes://roots", "mine"}) {
+      tls = {.mode = Mode::kSimple, .credential_name = name};
+      CHECK(*compiled() == model::BackendTls{true, "", {}, "roots", "", "", "", ""});
+    }
+    for (const char* name : {"mine", "split"}) {
+      tls = {.mode = Mode::kMutual, .credential_name = name};
+      CHECK(*compiled() == model::BackendTls{true, "", {}, "roots", "chain", "secret", "way", ""});
+    }
+    for (Mode mode : {Mode::kIstioMutual, Mode::kDisable}) {
+      tls = {.mode = mode};
+      CHECK_FALSE(compiled());
+    }
+  }
+  SECTION("what is not") {
+    const std::vector<std::pair<kube::ClientTls, std::string>> rows{
+        {{.mode = Mode::kMutual}, "name it in credentialName"},
+        {{.mode = Mode::kSimple, .ca_certificates = "/etc/ca.pem"}, "name it in credentialName"},
+        {{.mode = Mode::kSimple, .ca_crl = "/etc/crl.pem"}, "caCrl"},
+        {{.mode = Mode::kSimple, .credential_name = "gone"}, "there is no Secret way/gone"},
+        {{.mode = Mode::kSimple, .credential_name = "nothing"}, "has no ca.crt"},
+        {{.mode = Mode::kSimple, .credential_name = "configmap://gone"}, "there is no ConfigMap way/gone"},
+        {{.mode = Mode::kMutual, .credential_name = "roots"}, "has no tls.crt"},
+        {{.mode = Mode::kSimple, .credential_name = "other/mine"}, "another namespace"},
+    };
+    for (const auto& [asked, why] : rows) {
+      tls = asked;
+      INFO(why);
+      REQUIRE(compiled());
+      CHECK_THAT(compiled()->broken, Catch::Contains(why));
+      CHECK(compiled()->key.empty());
+    }
+  }
 }
 
 TEST_CASE("hosts and who sees what") {

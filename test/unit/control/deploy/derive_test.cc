@@ -180,6 +180,8 @@ TEST_CASE("the environment is what waypoint_config.h reads; what is not known th
   CHECK(in_cluster.at("INSTANCE_IP") == "<status.podIP>");
   CHECK_FALSE(in_cluster.contains("CULVERT_BIND"));
   CHECK_FALSE(in_cluster.contains("CULVERT_ADMIN_PORT"));
+  made.annotations["ambient.istio.io/xfcc-include-client-identity"] = "true";
+  CHECK(as_map(waypoint_environment(made, {})).at("CULVERT_TELL_CLIENT_IDENTITY") == "true");
 }
 
 }  // namespace

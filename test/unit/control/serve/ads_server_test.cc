@@ -200,6 +200,32 @@ TEST_CASE("a waypoint gets the services that are bound to it", "[waypoint-1.10]"
   CHECK(sent(client.take_one()) == Names{"shop/api"});
 }
 
+TEST_CASE("a client's key is told to waypoints of its own namespace; for others the backend refuses",
+          "[waypoint-1.10][2.3.5]") {
+  World world;
+  auto compiled = with_waypoint("shop/way");
+  model::Backend backend = *compiled.backends.at("shop/api");
+  model::BackendTls& tls = backend.policy.by_port[443].tls.emplace();
+  tls.certificate = "chain";
+  tls.key = "secret";
+  tls.key_owner = "shop";
+  compiled.backends["shop/api"] = std::make_shared<const model::Backend>(backend);
+  world.publish(compiled);
+  std::string own = GENERATE("shop", "other");
+  world.caller = {own, "way", "node1", "way-1"};
+  Client client(world);
+  auto request = waypoint_request(xds::kBackendType);
+  request.mutable_node()->set_id("waypoint~10.0.0.7~way-1." + own + "~" + own + ".svc.cluster.local");
+  client.send(request);
+  auto answer = client.take_one();
+  REQUIRE(answer.resources_size() == 1);
+  auto told = xds::decode_backend(base::as_bytes(answer.resources(0).resource().value()), "shop/api");
+  REQUIRE(told);
+  const model::BackendTls& got = *told->policy.by_port.at(443).tls;
+  CHECK(got.key == (own == "shop" ? "secret" : ""));
+  CHECK(got.broken.empty() == (own == "shop"));
+}
+
 TEST_CASE("backends go out before the services that name them", "[waypoint-1.10]") {
   World world;
   world.caller = {"shop", "way", "node1", "way-1"};

@@ -139,12 +139,13 @@ Backend rich_backend() {
   policy.outliers = OutlierDetection{};
   policy.outliers->error_codes = {{500, 503}};
   policy.outliers->request_volume_min = 10;
-  policy.tls = BackendTls{false, "sni", {"a"}, "roots", "cert", "key", "broken"};
+  policy.tls = BackendTls{false, "sni", {"a"}, "roots", "cert", "key", "owner", "broken"};
   policy.retry_budget = RetryBudget{30, 5};
   policy.proxy_protocol = 2;
   b.policy.all = policy;
   b.policy.by_port[8443] = TrafficPolicy{};
   b.subsets = {{"v1", {{"version", "v1"}}, b.policy}};
+  b.names = Backend::Names::kRace;
   return b;
 }
 
@@ -167,6 +168,7 @@ TEST_CASE("every field goes there and back") {
   settings.paths = WaypointSettings::PathNormalization::kDecodeAndMergeSlashes;
   settings.default_retries.attempts = 0;
   settings.trust_domain_aliases = {"old"};
+  settings.dns_refresh = 5s;
   CHECK(*decode_waypoint_settings(base::as_bytes(encode(settings)), kSettingsName) == settings);
   CHECK(*decode_waypoint_service(base::as_bytes(encode(WaypointService{})), "") == WaypointService{});
 }

@@ -158,6 +158,32 @@ TEST_CASE("what is not to be believed is refused", "[P2]") {
                     {});
     CHECK(shake(again, right).both());
   }
+  SECTION("a server whose certificate carries another URI") {
+    TlsOptions options;
+    options.sni = "api.example";
+    options.server_names = {"spiffe://td/ns/a/sa/b"};
+    TlsEngine client(TlsEngine::Role::kClient, identity(root, roots), options);
+    TlsEngine server(TlsEngine::Role::kServer, identity(root, roots, {.uris = {"spiffe://td/ns/a/sa/bb"}}),
+                     {});
+    CHECK_FALSE(shake(client, server).client.has_value());
+    TlsEngine again(TlsEngine::Role::kClient, identity(root, roots), options);
+    TlsEngine right(TlsEngine::Role::kServer, identity(root, roots), {});
+    CHECK(shake(again, right).both());
+  }
+  SECTION("anybody at all, where the operator has said so") {
+    CertSigner stranger = make_root("stranger");
+    for (bool said : {false, true}) {
+      TlsOptions options;
+      options.server_names = {"api.example"};
+      options.unverified = said;
+      TlsEngine client(TlsEngine::Role::kClient, identity(root, roots), options);
+      TlsOptions open;
+      open.client_certificate_required = false;
+      TlsEngine server(TlsEngine::Role::kServer,
+                       identity(stranger, roots, {.uris = {}, .dns = {"x"}, .from = -9h, .to = -5h}), open);
+      CHECK(shake(client, server).client.has_value() == said);
+    }
+  }
   SECTION("no protocol in common") {
     TlsOptions options;
     options.alpn = {"http/1.1"};
