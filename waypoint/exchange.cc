@@ -95,6 +95,10 @@ std::optional<Reply> authorize(Exchange& x) {
 // --- route ---
 std::optional<Reply> route(Exchange& x) {
   const Addressed& addressed = x.client->addressed;
+  // Of a wildcard the client's own word says which name is meant, and it has to be one of them (section 1.4).
+  bool named = addressed.service && named_by_clients(*addressed.service);
+  if (named && !name_within(addressed.service->hostname.view(), x.facts.authority))
+    return replies::no_route();
   const model::PortRoutes* routes = x.l7 ? x.l7->port(addressed.port, x.client->identity.ns.view()) : nullptr;
   if (!routes || !routes->http) {
     x.target = &x.default_target;

@@ -222,6 +222,7 @@ async::Task<std::optional<Reply>> Forwarder::run() {
   start_mirrors();
   body_.on_bytes([this](base::ByteView bytes) { body_came(bytes); });
   choose_hash();
+  pick_.dialled = x_.client->addressed.dialled;
   watch_.spawn(watch_client(x_));
   base::Result<std::optional<Reply>> ended = co_await async::until_stopped(x_.stop, attempts());
   watch_.cancel_all();
@@ -521,14 +522,33 @@ bool may_reach(Exchange& x, const Host& host) {
   return !judged.unknown && judged.custom.empty() && judged.verdict.allowed;
 }
 
-async::Task<std::optional<Reply>> forward(Exchange& x) {
-  ClusterKey key{x.target->service, x.target->port, x.target->subset};
+std::optional<ClusterKey> cluster_key(const Exchange& x, const model::RouteTarget& target) {
+  ClusterKey key{target.service, target.port, target.subset, ""};
   if (key.port == 0) key.port = x.client->addressed.port;
-  Cluster* cluster = x.client->addressed.pod && x.target == &x.default_target
-                         ? x.worker.upstreams().pod(x.client->addressed.pod, key.port)
-                         : x.worker.upstreams().find(*x.state, key);
-  if (!cluster) co_return replies::no_cluster();
+  model::ServiceRef service = x.state->mesh->service(key.service.ns, key.service.hostname);
+  if (!service || !named_by_clients(*service)) return key;
+  const std::string* authority = header_of(x.upstream_request, ":authority");
+  std::optional<std::string> name =
+      name_within(key.service.hostname.view(), authority ? std::string_view(*authority) : std::string_view());
+  if (!name) return std::nullopt;
+  key.host = std::move(*name);
+  return key;
+}
+
+async::Task<std::optional<Reply>> forward(Exchange& x) {
   shape_request(x);
+  std::optional<ClusterKey> key = cluster_key(x, *x.target);
+  if (!key) co_return replies::no_route();
+  std::shared_ptr<Cluster> cluster = x.client->addressed.pod && x.target == &x.default_target
+                                         ? x.worker.upstreams().pod(x.client->addressed.pod, key->port)
+                                         : x.worker.upstreams().find(*x.state, *key);
+  if (!cluster) co_return key->host.empty() ? replies::no_cluster() : replies::overflow();
+  if (cluster->unresolved()) {
+    async::Deadline deadline = async::Deadline::in(x.worker.loop(), cluster->policy().pool.connect_timeout);
+    co_await cluster->resolve(x.state, deadline);
+  }
+  x.record.upstream_failure = cluster->name_problem();
+  if (!key->host.empty() && !cluster->name_problem().empty()) co_return replies::dns_failure();
   Forwarder forwarder(x, *cluster);
   std::optional<Reply> reply = co_await forwarder.run();
   co_return reply;

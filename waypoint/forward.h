@@ -14,6 +14,9 @@ namespace culvert::waypoint {
 // Nothing: the client has its answer, or is beyond one. A reply: there was none to pass on.
 async::Task<std::optional<Reply>> forward(Exchange& x);
 
+// The cluster of a route's target; nothing: its service is a wildcard, and what the request names lies
+// outside.
+std::optional<ClusterKey> cluster_key(const Exchange& x, const model::RouteTarget& target);
 // Which version requests are sent in to endpoints of that cluster.
 bool wants_http2(const Exchange& x, const ClusterKey& key, const model::PoolLimits& pool);
 // The policies bound by selector let the request go to that endpoint. Nothing is recorded.

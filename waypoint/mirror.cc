@@ -51,7 +51,7 @@ void Mirror::leave() {
 
 // What one copy goes by; nothing of it belongs to the exchange.
 struct Mirrors::Copy {
-  Cluster& cluster;
+  std::shared_ptr<Cluster> cluster;
   HostRef host;
   model::TrafficPolicy policy;
   wire::Headers headers;
@@ -78,10 +78,11 @@ std::vector<MirrorRef> Mirrors::start(Exchange& x) {
 
 MirrorRef Mirrors::start_one(Exchange& x, const model::Mirror& rule) {
   if (tasks_.running() >= kRunningMax || !rule.target.invalid.empty()) return nullptr;
-  ClusterKey key{rule.target.service, rule.target.port, rule.target.subset};
-  if (key.port == 0) key.port = x.client->addressed.port;
-  Cluster* cluster = worker_.upstreams().find(*x.state, key);
-  HostRef host = cluster ? cluster->pick({}) : nullptr;
+  std::optional<ClusterKey> key = cluster_key(x, rule.target);
+  std::shared_ptr<Cluster> cluster = key ? worker_.upstreams().find(*x.state, *key) : nullptr;
+  PickRequest pick;
+  pick.dialled = x.client->addressed.dialled;
+  HostRef host = cluster ? cluster->pick(pick) : nullptr;
   if (!host || !may_reach(x, *host)) return nullptr;
   Seat seat = cluster->limits().request(cluster->policy().pool);
   if (!seat) return nullptr;
@@ -96,9 +97,9 @@ MirrorRef Mirrors::start_one(Exchange& x, const model::Mirror& rule) {
     unsampled.sampled = unsampled.debug = false;
     inject_trace(unsampled, *x.record.trace->rule, headers);
   }
-  bool http2 = wants_http2(x, key, cluster->policy().pool);
+  bool http2 = wants_http2(x, *key, cluster->policy().pool);
   auto copy =
-      std::make_unique<Copy>(Copy{*cluster, std::move(host), cluster->policy(), std::move(headers), http2,
+      std::make_unique<Copy>(Copy{cluster, std::move(host), cluster->policy(), std::move(headers), http2,
                                   x.client->address, x.client->addressed.dialled, std::move(seat)});
   base::Duration patience = x.route->timeout.count() > 0 ? x.route->timeout : Mirror::kPatience;
   auto mirror = std::make_shared<Mirror>(worker_.loop(), *this, patience);
@@ -112,16 +113,16 @@ async::Task<void> Mirrors::run(Mirrors& owner, MirrorRef mirror, std::unique_ptr
   ++(sent ? owner.sent_ : owner.dropped_);
   if (sent) co_return;
   owner.worker_.log().debug("mirror", "a copy was given up",
-                            {base::Field::text("service", copy->cluster.key().service.to_string()),
+                            {base::Field::text("service", copy->cluster->key().service.to_string()),
                              base::Field::text("reason", sent.error().message())});
 }
 
 async::Task<base::Result<>> Mirrors::send(Worker& worker, Mirror& mirror, Copy& copy) {
   HostUse use(copy.host);
-  HttpPool& pool = copy.cluster.pool(copy.host, copy.http2, copy.client, copy.dialled);
+  HttpPool& pool = copy.cluster->pool(copy.host, copy.http2, copy.client, copy.dialled);
   auto lease = co_await pool.acquire(copy.policy, async::Deadline::in(worker.loop(), mirror.patience_));
   if (!lease) {
-    copy.cluster.report(*copy.host, {decide::HostOutcome::Kind::kConnectFailure, 0});
+    copy.cluster->report(*copy.host, {decide::HostOutcome::Kind::kConnectFailure, 0});
     co_return base::fail(Code::kRefused, lease.error().reason);
   }
   bool bare = mirror.ended_ && mirror.waiting_.empty() && mirror.trailers_.empty();
@@ -131,10 +132,10 @@ async::Task<base::Result<>> Mirrors::send(Worker& worker, Mirror& mirror, Copy& 
   if (!bare) uploading.spawn(upload(mirror, **stream));
   base::Result<wire::Headers> response = co_await (*stream)->response(async::Deadline::never());
   if (!response) {
-    copy.cluster.report(*copy.host, {decide::HostOutcome::Kind::kReset, 0});
+    copy.cluster->report(*copy.host, {decide::HostOutcome::Kind::kReset, 0});
     co_return base::fail(std::move(response).error());
   }
-  copy.cluster.report(*copy.host, {decide::HostOutcome::Kind::kResponse, status_of(*response)});
+  copy.cluster->report(*copy.host, {decide::HostOutcome::Kind::kResponse, status_of(*response)});
   for (;;) {
     io::IoResult got = (*stream)->try_read(worker.buffer().span());
     if (got.is_would_block()) {

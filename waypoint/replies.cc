@@ -29,6 +29,9 @@ Reply no_cluster() { return plain(503, "", Flag::kNoCluster, "cluster_not_found"
 Reply no_healthy_upstream() {
   return plain(503, "no healthy upstream", Flag::kNoHealthyUpstream, "no_healthy_upstream");
 }
+Reply dns_failure() {
+  return plain(503, "DNS resolution failure", Flag::kDnsFailure, "dns_resolution_failure");
+}
 
 Reply invalid_backend() {
   Reply reply = plain(500, "", std::nullopt, "direct_response");

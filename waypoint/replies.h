@@ -28,6 +28,7 @@ Reply no_route();
 Reply no_cluster();
 Reply invalid_backend();
 Reply no_healthy_upstream();
+Reply dns_failure();
 // `reason`: "remote connection failure", "connection timeout", "connection termination", "remote reset", ...
 Reply upstream_broken(Flag flag, std::string_view reason, std::string_view transport_failure, bool retried);
 Reply upstream_protocol_error();

@@ -31,7 +31,9 @@ std::optional<bool> selects(const Policy& policy, const model::Workload& workloa
   }
   if (!policy.selector_everywhere && workload.ns != ns) return false;
   if (policy.selector->empty()) return true;
-  const model::LabelMap* labels = l7.known_labels(workload.uid);
+  // Outside of the mesh there are no labels.
+  static const model::LabelMap kNone;
+  const model::LabelMap* labels = workload.uid.empty() ? &kNone : l7.known_labels(workload.uid);
   if (!labels) return std::nullopt;
   return covers(*policy.selector, *labels);
 }

@@ -47,8 +47,17 @@ class Stream {
   async::Task<void> run() {
     bool pass = allowed([](const model::HttpPolicy& policy) { return !policy.selector; }, facts_);
     if (!pass) co_return finish();
-    Cluster* cluster = route();
+    std::shared_ptr<Cluster> cluster = route();
     if (!cluster) co_return finish();
+    if (cluster->unresolved()) {
+      co_await cluster->resolve(state_,
+                                async::Deadline::in(worker_.loop(), cluster->policy().pool.connect_timeout));
+    }
+    record_.upstream_failure = cluster->name_problem();
+    if (!cluster->key().host.empty() && !cluster->name_problem().empty()) {
+      refuse(Flag::kDnsFailure, cluster->name_problem());
+      co_return finish();
+    }
     std::expected<Dialled, UpstreamFailure> upstream = co_await connect(*cluster);
     if (!upstream) co_return finish();
     worker_.telemetry().tcp_opened(record_, rules(), *state_);
@@ -150,10 +159,10 @@ class Stream {
   }
 
   // Null: refused already.
-  Cluster* route() {
+  std::shared_ptr<Cluster> route() {
     const Addressed& addressed = client_->addressed;
     if (addressed.pod) return worker_.upstreams().pod(addressed.pod, addressed.port);
-    ClusterKey key{addressed.service->key(), addressed.port, ""};
+    ClusterKey key{addressed.service->key(), addressed.port, "", ""};
     const model::PortRoutes* routes = l7_ ? l7_->port(addressed.port, client_->identity.ns.view()) : nullptr;
     if (routes && routes->tcp) {
       const model::TcpRoute* hit = decide::match_tcp_route(*routes->tcp, facts_, server_name_.has_value());
@@ -164,10 +173,19 @@ class Stream {
       }
       record_.route_name = hit->name;
       record_.route_origin = hit->origin;
-      key = {target->service, target->port == 0 ? addressed.port : target->port, target->subset};
+      key = {target->service, target->port == 0 ? addressed.port : target->port, target->subset, ""};
+    }
+    model::ServiceRef service = state_->mesh->service(key.service.ns, key.service.hostname);
+    if (service && named_by_clients(*service)) {
+      std::optional<std::string> name = name_within(key.service.hostname.view(), server_name_.value_or(""));
+      if (!name) {
+        refuse(Flag::kNoRoute, "the server name lies outside the wildcard");
+        return nullptr;
+      }
+      key.host = std::move(*name);
     }
     record_.cluster = fmt::format("outbound|{}|{}|{}", key.port, key.subset, key.service.hostname.view());
-    Cluster* cluster = worker_.upstreams().find(*state_, key);
+    std::shared_ptr<Cluster> cluster = worker_.upstreams().find(*state_, key);
     if (!cluster) refuse(Flag::kNoCluster, "no such service, port or subset");
     return cluster;
   }
@@ -176,6 +194,7 @@ class Stream {
     using Kind = UpstreamFailure::Kind;
     UpstreamFailure last{Kind::kConnect, "no healthy upstream"};
     PickRequest pick;
+    pick.dialled = client_->addressed.dialled;
     for (int attempt = 1; attempt <= kConnectsMax; ++attempt) {
       HostRef host = cluster.pick(pick);
       if (!host) {

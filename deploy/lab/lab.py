@@ -470,6 +470,7 @@ class Lab:
         # culvertd runs the waypoints on node2.
         self._ip(one, f"route add {WAYPOINT_CIDR} via {two.ip}")
         self._ip(self.prefix + "control", f"route add {WAYPOINT_CIDR} via 10.20.02.1")
+        self._ip(self.prefix + "outside", f"route add {WAYPOINT_CIDR} via 10.20.12.1")
         for node in self.nodes:
             self._prepare_node(node)
 

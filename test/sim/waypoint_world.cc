@@ -15,8 +15,6 @@ using async::Task;
 using base::Result;
 using namespace std::chrono_literals;
 
-constexpr char kVip[] = "10.96.0.1:80";
-
 config::WaypointConfig waypoint_config() {
   config::WaypointConfig config;
   config.name = config.service_account = config.pod_name = "waypoint";
@@ -119,6 +117,7 @@ WaypointWorld::WaypointWorld(uint64_t seed, waypoint::Overload::Bounds bounds)
 WaypointWorld::~WaypointWorld() {
   tasks_.reset();
   for (HttpPod& pod : pods_) close(pod);
+  for (HttpPod& pod : outside_) close(pod);
   clients_.clear();
   bool closed = false;
   worker_->close([&] { closed = true; });
@@ -182,6 +181,22 @@ HttpPod& WaypointWorld::add_pod(const std::string& name, const std::string& ip, 
   l7_ = l7_->with(std::move(update));
   publish();
   return pod;
+}
+
+HttpPod& WaypointWorld::add_outside(const std::string& name, const std::string& ip, uint16_t port) {
+  HttpPod& pod = outside_.emplace_back();
+  pod.name = name;
+  pod.host = &network.add_host(name, "outside", {*base::IpAddr::parse(ip)});
+  pod.network = network.process(*pod.host);
+  pod.listener = std::move(*pod.network->listen({base::IpAddr::any_v4(), port}, {}));
+  pod.acceptor = std::make_unique<async::Scope>(loop);
+  pod.acceptor->spawn(serve(*this, pod));
+  return pod;
+}
+
+void WaypointWorld::tell(model::WaypointUpdate update) {
+  l7_ = l7_->with(std::move(update));
+  publish();
 }
 
 void WaypointWorld::close(HttpPod& pod) {
@@ -391,16 +406,18 @@ Task<void> WaypointWorld::run(WaypointWorld& world, Client& client, Request requ
     HttpAnswer& answer;
     ~Done() { answer.done = true; }
   } done{answer};
-  auto tunnel =
-      co_await client.pool.open(client.key(), client.headers(kVip), async::Deadline::in(world.loop, 10s));
+  auto tunnel = co_await client.pool.open(client.key(), client.headers(request.dialled),
+                                          async::Deadline::in(world.loop, 10s));
   if (!tunnel || tunnel->status() != 200) {
     answer.error =
         tunnel ? "CONNECT answered " + std::to_string(tunnel->status()) : tunnel.error().error.message();
     co_return;
   }
   auto bytes = std::make_unique<Bytes>(std::move(*tunnel));
-  wire::Headers headers{
-      {":method", request.method}, {":scheme", "http"}, {":authority", "api"}, {":path", request.path}};
+  wire::Headers headers{{":method", request.method},
+                        {":scheme", "http"},
+                        {":authority", request.host},
+                        {":path", request.path}};
   headers.insert(headers.end(), request.headers.begin(), request.headers.end());
   bool ends = request.body.empty();
   if (!ends && !request.http2) headers.emplace_back("content-length", std::to_string(request.body.size()));
@@ -434,10 +451,10 @@ void WaypointWorld::finish(HttpAnswer& answer, base::Duration limit) {
   CHECK(done);
 }
 
-Task<void> WaypointWorld::exchange_raw(WaypointWorld& world, Client& client, std::string bytes,
-                                       std::string& answer) {
+Task<void> WaypointWorld::exchange_raw(WaypointWorld& world, Client& client, std::string dialled,
+                                       std::string bytes, std::string& answer) {
   async::Deadline deadline = async::Deadline::in(world.loop, 2min);
-  auto tunnel = co_await client.pool.open(client.key(), client.headers(kVip), deadline);
+  auto tunnel = co_await client.pool.open(client.key(), client.headers(dialled), deadline);
   if (!tunnel || tunnel->status() != 200) co_return;
   Bytes stream(std::move(*tunnel));
   Result<> sent = co_await io::write_all(stream, base::as_bytes(bytes));
@@ -450,9 +467,9 @@ Task<void> WaypointWorld::exchange_raw(WaypointWorld& world, Client& client, std
   }
 }
 
-std::string WaypointWorld::raw(std::string bytes, const std::string& account) {
+std::string WaypointWorld::raw(std::string bytes, const std::string& account, const std::string& dialled) {
   std::string answer;
-  loop.run(exchange_raw(*this, client(account), std::move(bytes), answer));
+  loop.run(exchange_raw(*this, client(account), dialled, std::move(bytes), answer));
   return answer;
 }
 

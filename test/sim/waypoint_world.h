@@ -90,6 +90,8 @@ struct Request {
   wire::Headers headers;
   std::string body;
   bool http2 = false;
+  std::string dialled = "10.96.0.1:80";  // the authority of the CONNECT
+  std::string host = "api";
 };
 
 class WaypointWorld {
@@ -103,6 +105,8 @@ class WaypointWorld {
 
   // Serves HTTP/1.1 or HTTP/2, whichever comes, on 8080; `version` is its label.
   HttpPod& add_pod(const std::string& name, const std::string& ip, const std::string& version);
+  // The same outside of the mesh, which knows nothing about it.
+  HttpPod& add_outside(const std::string& name, const std::string& ip, uint16_t port);
   HttpPod& pod(const std::string& name);
   // Takes no more connections: they are refused.
   void close(HttpPod& pod);
@@ -111,6 +115,8 @@ class WaypointWorld {
   void set_backend(model::Backend backend);
   void set_protocol(model::AppProtocol protocol);
 
+  // Whatever else the control plane says.
+  void tell(model::WaypointUpdate update);
   // Something else of the mesh.
   void add(std::optional<model::Service> service, std::optional<model::Workload> workload);
   // To be changed before anything is sent.
@@ -130,7 +136,8 @@ class WaypointWorld {
   HttpAnswer get(const std::string& path, wire::Headers headers = {}, const std::string& account = "web");
   void finish(HttpAnswer& answer, base::Duration limit = std::chrono::minutes(5));
   // Bytes as they are to the service; what comes back until the waypoint closes, at most two minutes.
-  std::string raw(std::string bytes, const std::string& account = "web");
+  std::string raw(std::string bytes, const std::string& account = "web",
+                  const std::string& dialled = "10.96.0.1:80");
   // The status of a CONNECT to an authority.
   int connect(const std::string& authority, const std::string& account = "web");
 
@@ -145,8 +152,8 @@ class WaypointWorld {
   static async::Task<void> answer(WaypointWorld& world, HttpPod& pod,
                                   std::unique_ptr<conn::HttpStream> request);
   static async::Task<void> run(WaypointWorld& world, Client& client, Request request, HttpAnswer& answer);
-  static async::Task<void> exchange_raw(WaypointWorld& world, Client& client, std::string bytes,
-                                        std::string& answer);
+  static async::Task<void> exchange_raw(WaypointWorld& world, Client& client, std::string dialled,
+                                        std::string bytes, std::string& answer);
   static async::Task<void> send_body(conn::HttpStream& stream, std::string body);
   static async::Task<void> exchange(WaypointWorld& world, conn::HttpStream& stream, Request request,
                                     HttpAnswer& answer);
@@ -165,6 +172,7 @@ class WaypointWorld {
   std::vector<model::Service> more_services_;
   std::vector<model::Workload> more_workloads_;
   std::list<HttpPod> pods_;
+  std::list<HttpPod> outside_;
   std::map<std::string, std::unique_ptr<Client>> clients_;
   std::list<HttpAnswer> answers_;
   std::unique_ptr<async::Scope> tasks_;

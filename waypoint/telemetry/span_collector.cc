@@ -226,11 +226,11 @@ Result<SpanCollector::Way> SpanCollector::through(Cluster* cluster, std::string_
 Result<SpanCollector::Way> SpanCollector::by_address(const MeshState& state, const base::IpAddr& ip) {
   std::string_view network = parts_.self.network;
   if (model::WorkloadRef pod = state.mesh->workload_at(network, ip)) {
-    return through(parts_.upstreams.pod(pod, rule_->port), "pod " + pod->name);
+    return through(parts_.upstreams.pod(pod, rule_->port).get(), "pod " + pod->name);
   }
   if (model::ServiceRef service = state.mesh->service_at(network, ip, std::nullopt)) {
-    ClusterKey key{service->key(), rule_->port, ""};
-    return through(parts_.upstreams.find(state, key), "service " + service->key().to_string());
+    ClusterKey key{service->key(), rule_->port, "", ""};
+    return through(parts_.upstreams.find(state, key).get(), "service " + service->key().to_string());
   }
   base::SocketAddr address{ip, rule_->port};
   if (!outside_ || outside_address_ != address) {
@@ -253,8 +253,10 @@ async::Task<Result<SpanCollector::Way>> SpanCollector::find(MeshStateRef state, 
   Result<base::IpAddr> ip = base::IpAddr::parse(host_);
   if (ip) co_return by_address(*state, *ip);
   if (model::ServiceRef service = service_named(*state)) {
-    ClusterKey key{service->key(), rule_->port, ""};
-    co_return through(parts_.upstreams.find(*state, key), "service " + service->key().to_string());
+    ClusterKey key{service->key(), rule_->port, "", ""};
+    std::shared_ptr<Cluster> cluster = parts_.upstreams.find(*state, key);
+    if (cluster && cluster->unresolved()) co_await cluster->resolve(state, deadline);
+    co_return through(cluster.get(), "service " + service->key().to_string());
   }
   Result<std::vector<base::IpAddr>> addresses = co_await parts_.network.resolve(host_, deadline);
   if (!addresses) co_return fail(std::move(addresses).error().wrap("resolve " + host_));

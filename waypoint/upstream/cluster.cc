@@ -2,6 +2,7 @@
 #include "waypoint/upstream/cluster.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace culvert::waypoint {
 
@@ -72,16 +73,23 @@ std::vector<decide::OutlierDetector::Change> SharedCluster::clear() {
 
 std::shared_ptr<SharedCluster> SharedClusters::get(const ClusterKey& key) {
   std::lock_guard lock(mutex_);
-  std::shared_ptr<SharedCluster>& slot = clusters_[key];
-  if (!slot) slot = std::make_shared<SharedCluster>();
-  return slot;
+  std::weak_ptr<SharedCluster>& slot = clusters_[key];
+  std::shared_ptr<SharedCluster> shared = slot.lock();
+  if (shared) return shared;
+  slot = shared = std::make_shared<SharedCluster>();
+  if (clusters_.size() >= sweep_at_) {
+    std::erase_if(clusters_, [](const auto& entry) { return entry.second.expired(); });
+    sweep_at_ = 2 * clusters_.size() + 1024;
+  }
+  return shared;
 }
 
-Cluster::Cluster(async::Loop& loop, base::Log& log, Dialer& dialer, ClusterKey key,
+Cluster::Cluster(async::Loop& loop, base::Log& log, Dialer& dialer, NameCache& names, ClusterKey key,
                  std::shared_ptr<SharedCluster> shared, Self self, base::Rng rng)
     : loop_(loop),
       log_(log),
       dialer_(dialer),
+      names_(names),
       key_(std::move(key)),
       shared_(std::move(shared)),
       self_(std::move(self)),
@@ -96,7 +104,8 @@ void Cluster::refresh(const MeshState& state) {
   std::span<const model::Endpoint> endpoints = state.mesh->endpoints(key_.service);
   model::BackendRef backend = state.l7->backend(key_.service);
   uint64_t labels = key_.subset.empty() ? 0 : state.l7->generation();
-  if (endpoints.data() == endpoints_seen_ && backend == backend_ && labels == labels_seen_) return;
+  bool named = names_changed(state.l7->settings().dns_refresh);
+  if (endpoints.data() == endpoints_seen_ && backend == backend_ && labels == labels_seen_ && !named) return;
   mesh_ = state.mesh;
   endpoints_seen_ = endpoints.data();
   backend_ = std::move(backend);
@@ -109,20 +118,20 @@ void Cluster::refresh(const MeshState& state) {
   if (!policy_->outliers) tell(shared_->clear());
 
   picker_.reset();
-  hosts_.clear();
+  // What is known of endpoints and names that stay is kept by their old owners until they have new ones.
+  std::vector<HostRef> hosts_before = std::exchange(hosts_, {});
+  std::vector<Naming> namings_before = std::exchange(namings_, {});
+  name_problem_.clear();
   model::ServiceRef service = state.mesh->service(key_.service.ns, key_.service.hostname);
   if (!service) return;
+  passthrough_ = service->passthrough() ? service : nullptr;
   for (const model::Endpoint& endpoint : endpoints) {
+    if (passthrough_) break;
     if (subset && !covers(subset->labels, state.l7->labels(endpoint.workload->uid))) continue;
     uint16_t port = target_port(endpoint, *service, key_.port);
-    if (port == 0 || endpoint.workload->addresses.empty()) continue;
-    auto host = std::make_shared<Host>();
-    host->key = endpoint.workload->uid + ":" + std::to_string(port);
-    host->workload = endpoint.workload;
-    host->address = {endpoint.workload->addresses.front(), port};
-    host->load = shared_->load(host->key, loop_.now());
-    hosts_.push_back(std::move(host));
+    if (port != 0) add_hosts(endpoint, port, backend_ ? backend_->names : model::Backend::Names::kAll);
   }
+  (void)names_changed(state.l7->settings().dns_refresh);  // starts to look up what is new
   std::vector<std::string> keys;
   for (const HostRef& host : hosts_) keys.push_back(host->key);
   shared_->set_hosts(keys);
@@ -136,22 +145,106 @@ void Cluster::refresh(const MeshState& state) {
   }
 }
 
+void Cluster::add_host(std::string key, const model::WorkloadRef& workload, base::SocketAddr address,
+                       std::vector<base::SocketAddr> others) {
+  auto host = std::make_shared<Host>();
+  host->key = std::move(key);
+  host->workload = workload;
+  host->address = address;
+  host->others = std::move(others);
+  host->load = shared_->load(host->key, loop_.now());
+  hosts_.push_back(std::move(host));
+}
+
+// An endpoint is one host, or one for each address of its name.
+void Cluster::add_hosts(const model::Endpoint& endpoint, uint16_t port, model::Backend::Names names) {
+  using Names = model::Backend::Names;
+  const model::WorkloadRef& workload = endpoint.workload;
+  std::string suffix = ":" + std::to_string(port);
+  if (!workload->addresses.empty())
+    return add_host(workload->uid + suffix, workload, {workload->addresses.front(), port});
+  std::string name = is_wildcard(workload->hostname.view()) ? key_.host : workload->hostname.str();
+  if (name.empty()) return;
+  NameCache::EntryRef entry = names_.entry(name);
+  if (!entry) {
+    name_problem_ = "too many names are in use";
+    return;
+  }
+  namings_.push_back({entry, entry->version});
+  std::vector<base::SocketAddr> all;
+  for (const base::IpAddr& ip : entry->addresses) all.push_back({ip, port});
+  if (all.empty()) return;
+  if (names == Names::kFirst) all.resize(1);
+  if (names == Names::kAll) {
+    for (const base::SocketAddr& one : all) add_host(workload->uid + "@" + one.to_string(), workload, one);
+    return;
+  }
+  base::SocketAddr first = all.front();
+  all.erase(all.begin());
+  add_host(workload->uid + "@" + first.to_string(), workload, first, std::move(all));
+}
+
+// Starts what is due; true if an answer was another than before.
+bool Cluster::names_changed(base::Duration refresh) {
+  bool changed = false;
+  unresolved_ = false;
+  for (const Naming& naming : namings_) {
+    unresolved_ |= names_.touch(naming.entry, refresh);
+    changed |= naming.entry->version != naming.seen;
+    if (naming.entry->addresses.empty() && !naming.entry->problem.empty())
+      name_problem_ = naming.entry->problem;
+  }
+  return changed;
+}
+
+async::Task<void> Cluster::resolve(MeshStateRef state, async::Deadline deadline) {
+  std::vector<NameCache::EntryRef> waited;
+  for (const Naming& naming : namings_) waited.push_back(naming.entry);
+  for (const NameCache::EntryRef& entry : waited) {
+    if (entry->looking) (void)co_await entry->settled.wait(deadline);
+  }
+  refresh(*state);
+}
+
+// Where the client was going, if that belongs to the service (R1.4).
+HostRef Cluster::outside(const base::SocketAddr& dialled) {
+  auto is_vip = [&](const model::NetworkAddress& vip) {
+    return vip.network == self_.network && vip.ip == dialled.ip;
+  };
+  auto in_range = [&](const model::NetworkCidr& vip) {
+    return vip.network == self_.network && vip.range.contains(dialled.ip);
+  };
+  const auto& vips = passthrough_->vips;
+  const auto& ranges = passthrough_->cidr_vips;
+  bool inside =
+      std::any_of(vips.begin(), vips.end(), is_vip) || std::any_of(ranges.begin(), ranges.end(), in_range);
+  if (!inside || !may_dial(dialled.ip, self_.ip)) return nullptr;
+  auto host = std::make_shared<Host>();
+  host->key = dialled.to_string();
+  host->address = dialled;
+  host->load = std::make_shared<HostLoad>();
+  host->workload = mesh_->workload_at(self_.network, dialled.ip);
+  if (!host->workload) {
+    auto nobody = std::make_shared<model::Workload>();
+    nobody->addresses = {dialled.ip};
+    nobody->network = self_.network;
+    host->workload = std::move(nobody);
+  }
+  return host;
+}
+
 void Cluster::refresh(const model::WorkloadRef& pod) {
   if (!hosts_.empty() && hosts_.front()->workload == pod) return;
   picker_.reset();
   hosts_.clear();
   if (pod->addresses.empty()) return;
-  auto host = std::make_shared<Host>();
-  host->key = pod->uid + ":" + std::to_string(key_.port);
-  host->workload = pod;
-  host->address = {pod->addresses.front(), key_.port};
-  host->load = shared_->load(host->key, loop_.now());
-  hosts_.push_back(std::move(host));
+  add_host(pod->uid + ":" + std::to_string(key_.port), pod, {pod->addresses.front(), key_.port});
   make_picker(nullptr);
 }
 
 void Cluster::report(const Host& host, decide::HostOutcome outcome) {
-  if (policy_->outliers) tell(shared_->report(*policy_->outliers, host.key, outcome, loop_.now()));
+  if (policy_->outliers && !passthrough_)
+    tell(shared_->report(*policy_->outliers, host.key, outcome, loop_.now()));
 }
 
 void Cluster::tell(const std::vector<decide::OutlierDetector::Change>& changes) {
@@ -171,6 +264,7 @@ void Cluster::tell(const std::vector<decide::OutlierDetector::Change>& changes) 
 
 HostRef Cluster::pick(const PickRequest& request) {
   if (policy_->outliers) tell(shared_->sweep(*policy_->outliers, loop_.now()));
+  if (passthrough_) return outside(request.dialled);
   if (!picker_) return nullptr;
   std::vector<size_t> tried;
   for (size_t i = 0; i < hosts_.size() && !request.tried.empty(); ++i) {
@@ -215,7 +309,8 @@ DialTarget Cluster::dial_target(const Host& host, bool http2, base::SocketAddr c
   return {.workload = host.workload,
           .address = host.address,
           .http2 = http2,
-          .host = key_.service.hostname.str(),
+          .others = host.others,
+          .host = key_.host.empty() ? key_.service.hostname.str() : key_.host,
           .client = client,
           .dialled = dialled};
 }
@@ -223,6 +318,13 @@ DialTarget Cluster::dial_target(const Host& host, bool http2, base::SocketAddr c
 HttpPool& Cluster::pool(const HostRef& host, bool http2, base::SocketAddr client, base::SocketAddr dialled) {
   std::string proxied = policy_->proxy_protocol ? client.to_string() + dialled.to_string() : "";
   PoolKey key{host->key, http2, std::move(proxied)};
+  if (passthrough_ && pools_.size() >= kPoolsMax) {
+    std::erase_if(pools_, [](const auto& entry) {
+      while (entry.second->drop_idle()) {
+      }
+      return entry.second->unused();
+    });
+  }
   std::unique_ptr<HttpPool>& slot = pools_[key];
   if (!slot) {
     slot = std::make_unique<HttpPool>(
@@ -236,29 +338,52 @@ bool Cluster::reclaim() {
   return std::any_of(pools_.begin(), pools_.end(), [](auto& entry) { return entry.second->drop_idle(); });
 }
 
-Cluster* Upstreams::find(const MeshState& state, const ClusterKey& key) {
+// The name that was used longest ago and by nobody now goes.
+bool Upstreams::make_room() {
+  if (named_ < kNamedMax) return true;
+  auto oldest = clusters_.end();
+  for (auto at = clusters_.begin(); at != clusters_.end(); ++at) {
+    bool free = !at->first.host.empty() && at->second.cluster.use_count() == 1;
+    if (free && (oldest == clusters_.end() || at->second.used < oldest->second.used)) oldest = at;
+  }
+  if (oldest == clusters_.end()) return false;
+  clusters_.erase(oldest);
+  --named_;
+  return true;
+}
+
+std::shared_ptr<Cluster> Upstreams::get(const ClusterKey& key) {
+  auto found = clusters_.find(key);
+  if (found == clusters_.end()) {
+    if (!key.host.empty()) {
+      if (!make_room()) return nullptr;
+      ++named_;
+    }
+    found = clusters_
+                .emplace(key, Slot{std::make_shared<Cluster>(loop_, log_, dialer_, names_, key,
+                                                             shared_.get(key), self_, rng_.fork())})
+                .first;
+  }
+  found->second.used = ++uses_;
+  return found->second.cluster;
+}
+
+std::shared_ptr<Cluster> Upstreams::find(const MeshState& state, const ClusterKey& key) {
   model::ServiceRef service = state.mesh->service(key.service.ns, key.service.hostname);
   if (!service || !service->port(key.port)) return nullptr;
   if (!key.subset.empty()) {
     model::BackendRef backend = state.l7->backend(key.service);
     if (!backend || !backend->subset(key.subset)) return nullptr;
   }
-  std::unique_ptr<Cluster>& slot = clusters_[key];
-  if (!slot) {
-    slot = std::make_unique<Cluster>(loop_, log_, dialer_, key, shared_.get(key), self_, rng_.fork());
-  }
-  slot->refresh(state);
-  return slot.get();
+  std::shared_ptr<Cluster> cluster = get(key);
+  if (cluster) cluster->refresh(state);
+  return cluster;
 }
 
-Cluster* Upstreams::pod(const model::WorkloadRef& workload, uint16_t port) {
-  ClusterKey key{{"", workload->uid}, port, ""};
-  std::unique_ptr<Cluster>& slot = clusters_[key];
-  if (!slot) {
-    slot = std::make_unique<Cluster>(loop_, log_, dialer_, key, shared_.get(key), self_, rng_.fork());
-  }
-  slot->refresh(workload);
-  return slot.get();
+std::shared_ptr<Cluster> Upstreams::pod(const model::WorkloadRef& workload, uint16_t port) {
+  std::shared_ptr<Cluster> cluster = get({{"", workload->uid}, port, "", ""});
+  cluster->refresh(workload);
+  return cluster;
 }
 
 }  // namespace culvert::waypoint

@@ -19,6 +19,7 @@
 #include "net/base/log.h"
 #include "waypoint/state.h"
 #include "waypoint/upstream/limits.h"
+#include "waypoint/upstream/names.h"
 #include "waypoint/upstream/pool.h"
 
 namespace culvert::waypoint {
@@ -27,8 +28,14 @@ struct ClusterKey {
   model::NamespacedHostname service;
   uint16_t port = 0;
   std::string subset;
+  std::string host;  // of a wildcard service: which of its names
   auto operator<=>(const ClusterKey&) const = default;
 };
+
+// Which of its names is meant clients say with each request or connection (DYNAMIC_DNS).
+inline bool named_by_clients(const model::Service& service) {
+  return is_wildcard(service.hostname.view()) && !service.passthrough();
+}
 
 // One endpoint, as all loops see it.
 struct HostLoad {
@@ -38,9 +45,10 @@ struct HostLoad {
 };
 
 struct Host {
-  std::string key;  // "uid:port"
+  std::string key;  // "uid:port"; of one address of a name: "uid@ip:port"
   model::WorkloadRef workload;
-  base::SocketAddr address;  // of the application
+  base::SocketAddr address;              // of the application
+  std::vector<base::SocketAddr> others;  // of the same name: whichever answers first
   std::shared_ptr<HostLoad> load;
 };
 using HostRef = std::shared_ptr<const Host>;
@@ -96,18 +104,21 @@ class SharedClusters {
 
  private:
   std::mutex mutex_;
-  std::map<ClusterKey, std::shared_ptr<SharedCluster>> clusters_;
+  // As long as a loop has the cluster.
+  std::map<ClusterKey, std::weak_ptr<SharedCluster>> clusters_;
+  size_t sweep_at_ = 1024;  // what has gone is looked for at this size
 };
 
 struct PickRequest {
   std::optional<uint64_t> hash;    // of hash balancers
   std::vector<std::string> tried;  // keys of hosts to be avoided
   bool other_levels = false;       // and of their localities
+  base::SocketAddr dialled;        // by the client: where services without endpoints of their own are
 };
 
 class Cluster {
  public:
-  Cluster(async::Loop& loop, base::Log& log, Dialer& dialer, ClusterKey key,
+  Cluster(async::Loop& loop, base::Log& log, Dialer& dialer, NameCache& names, ClusterKey key,
           std::shared_ptr<SharedCluster> shared, Self self, base::Rng rng);
   ~Cluster();
 
@@ -118,6 +129,13 @@ class Cluster {
   const model::TrafficPolicy& policy() const { return *policy_; }
   Limits& limits() { return *shared_->limits(); }
   const ClusterKey& key() const { return key_; }
+
+  // Endpoints are names, and some have to be looked up first: resolve() ends when that is done, or at the
+  // deadline.
+  bool unresolved() const { return unresolved_; }
+  async::Task<void> resolve(MeshStateRef state, async::Deadline deadline);
+  // Why names have no addresses; "" they have.
+  const std::string& name_problem() const { return name_problem_; }
 
   // Null: nobody healthy.
   HostRef pick(const PickRequest& request);
@@ -137,12 +155,24 @@ class Cluster {
   };
   bool reclaim();
 
+  struct Naming {
+    NameCache::EntryRef entry;
+    uint64_t seen = 0;  // its version
+  };
+  static constexpr size_t kPoolsMax = 1024;  // of addresses that clients choose; idle ones give way
+
+  bool names_changed(base::Duration refresh);
+  void add_hosts(const model::Endpoint& endpoint, uint16_t port, model::Backend::Names names);
+  void add_host(std::string key, const model::WorkloadRef& workload, base::SocketAddr address,
+                std::vector<base::SocketAddr> others = {});
+  HostRef outside(const base::SocketAddr& dialled);
   void make_picker(const MeshState* state);
   void tell(const std::vector<decide::OutlierDetector::Change>& changes);
 
   async::Loop& loop_;
   base::Log& log_;
   Dialer& dialer_;
+  NameCache& names_;
   ClusterKey key_;
   std::shared_ptr<SharedCluster> shared_;
   Self self_;
@@ -156,6 +186,10 @@ class Cluster {
   uint64_t labels_seen_ = 0;
   std::shared_ptr<const model::TrafficPolicy> policy_;
   std::vector<HostRef> hosts_;
+  std::vector<Naming> namings_;
+  bool unresolved_ = false;
+  std::string name_problem_;
+  model::ServiceRef passthrough_;  // set: clients are taken where they were going
   std::unique_ptr<decide::HostPicker> picker_;
   std::map<PoolKey, std::unique_ptr<HttpPool>> pools_;
   std::shared_ptr<Cluster*> alive_ = std::make_shared<Cluster*>(this);
@@ -166,21 +200,38 @@ class Upstreams {
  public:
   Upstreams(async::Loop& loop, base::Log& log, Dialer& dialer, SharedClusters& shared, Self self,
             base::Rng rng)
-      : loop_(loop), log_(log), dialer_(dialer), shared_(shared), self_(std::move(self)), rng_(rng) {}
+      : loop_(loop),
+        log_(log),
+        dialer_(dialer),
+        shared_(shared),
+        self_(std::move(self)),
+        rng_(rng),
+        names_(loop, dialer.network(), self_.ip, rng_.fork()) {}
 
-  // Null: there is no such service, port or subset.
-  Cluster* find(const MeshState& state, const ClusterKey& key);
+  // Null: there is no such service, port or subset; or more names of wildcards than kNamedMax are in use.
+  std::shared_ptr<Cluster> find(const MeshState& state, const ClusterKey& key);
   // The cluster of one pod, addressed as such.
-  Cluster* pod(const model::WorkloadRef& workload, uint16_t port);
+  std::shared_ptr<Cluster> pod(const model::WorkloadRef& workload, uint16_t port);
 
  private:
+  static constexpr size_t kNamedMax = 1024;  // clusters of names that clients choose; the oldest gives way
+  struct Slot {
+    std::shared_ptr<Cluster> cluster;
+    uint64_t used = 0;
+  };
+  std::shared_ptr<Cluster> get(const ClusterKey& key);
+  bool make_room();
+
   async::Loop& loop_;
   base::Log& log_;
   Dialer& dialer_;
   SharedClusters& shared_;
   Self self_;
   base::Rng rng_;
-  std::map<ClusterKey, std::unique_ptr<Cluster>> clusters_;
+  NameCache names_;
+  std::map<ClusterKey, Slot> clusters_;
+  size_t named_ = 0;
+  uint64_t uses_ = 0;
 };
 
 }  // namespace culvert::waypoint

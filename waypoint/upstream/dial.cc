@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "net/async/scope.h"
 #include "net/conn/tls_stream.h"
 #include "net/wire/proxy_header.h"
 
@@ -103,6 +104,45 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::connect_tunnel(Dial
   co_return Dialled{std::make_unique<TunnelBytes>(std::move(*stream)), true};
 }
 
+struct Dialer::Race {
+  io::Network& network;
+  io::DialOptions options;
+  async::Deadline deadline;
+  async::Event news;
+  std::unique_ptr<io::ByteStream> winner;
+  size_t failed = 0;
+  std::optional<base::Error> last;
+};
+
+async::Task<void> Dialer::run_in(Race& race, base::SocketAddr address) {
+  base::Result<std::unique_ptr<io::ByteStream>> made =
+      co_await race.network.dial(address, race.options, race.deadline);
+  if (!made) {
+    ++race.failed;
+    race.last = std::move(made).error();
+  } else if (!race.winner) {
+    race.winner = std::move(*made);
+  }
+  race.news.set();
+}
+
+async::Task<base::Result<std::unique_ptr<io::ByteStream>>> Dialer::race(
+    std::vector<base::SocketAddr> addresses, io::DialOptions options, async::Deadline deadline) {
+  Race race{network_, std::move(options), deadline, async::Event(loop_)};
+  async::Scope runners(loop_);
+  for (size_t started = 0; !race.winner && race.failed < addresses.size();) {
+    bool more = started < addresses.size();
+    if (more) runners.spawn(run_in(race, addresses[started++]));
+    more = started < addresses.size();
+    async::Deadline next = more ? async::Deadline::in(loop_, kHeadStart).earlier(deadline) : deadline;
+    // The dials keep the deadline themselves.
+    (void)co_await race.news.wait(more ? next : async::Deadline::never());
+    race.news.reset();
+  }
+  if (race.winner) co_return std::move(race.winner);
+  co_return base::fail(std::move(*race.last));
+}
+
 async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::connect(DialTarget target,
                                                                      model::PoolLimits pool,
                                                                      async::Deadline deadline) {
@@ -110,8 +150,11 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::connect(DialTarget 
     std::expected<Dialled, UpstreamFailure> tunnelled = co_await connect_tunnel(std::move(target), deadline);
     co_return tunnelled;
   }
+  std::vector<base::SocketAddr> addresses = std::move(target.others);
+  addresses.insert(addresses.begin(), target.address);
   base::Result<std::unique_ptr<io::ByteStream>> plain =
-      co_await network_.dial(target.address, dial_options(pool), deadline);
+      addresses.size() == 1 ? co_await network_.dial(target.address, dial_options(pool), deadline)
+                            : co_await race(std::move(addresses), dial_options(pool), deadline);
   if (!plain) co_return failed(plain.error());
   co_return Dialled{std::move(*plain), false};
 }

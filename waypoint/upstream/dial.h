@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "mesh/hbone/h2_tunnel.h"
 #include "mesh/hbone/tunnel_pool.h"
@@ -32,7 +33,8 @@ struct UpstreamFailure {
 // Where to and how.
 struct DialTarget {
   model::WorkloadRef workload;
-  base::SocketAddr address;  // of the application
+  base::SocketAddr address;              // of the application
+  std::vector<base::SocketAddr> others;  // the same elsewhere: whichever answers first
   // ALPN of a TLS inside.
   bool http2 = false;
   bool raw = false;  // no HTTP at all
@@ -56,12 +58,20 @@ class Dialer {
   async::Task<std::expected<Dialled, UpstreamFailure>> dial(DialTarget target, model::TrafficPolicy policy);
   // Who we say we are towards endpoints.
   void set_own(hbone::Baggage baggage) { baggage_ = std::move(baggage); }
+  io::Network& network() { return network_; }
   hbone::TunnelPool& tunnels() { return tunnels_; }
 
  private:
   base::Result<wire::TlsIdentityRef> trust(const model::BackendTls& tls);
   async::Task<std::expected<Dialled, UpstreamFailure>> connect(DialTarget target, model::PoolLimits pool,
                                                                async::Deadline deadline);
+  // RFC 8305: the next address gets its chance when the one before has failed or taken kHeadStart.
+  static constexpr base::Duration kHeadStart = std::chrono::milliseconds(250);
+  struct Race;
+  static async::Task<void> run_in(Race& race, base::SocketAddr address);
+  async::Task<base::Result<std::unique_ptr<io::ByteStream>>> race(std::vector<base::SocketAddr> addresses,
+                                                                  io::DialOptions options,
+                                                                  async::Deadline deadline);
   async::Task<std::expected<Dialled, UpstreamFailure>> connect_tunnel(DialTarget target,
                                                                       async::Deadline deadline);
 
