@@ -163,6 +163,44 @@ TEST_CASE("TLS towards endpoints, inside the connection", "[sim][waypoint][2.3.5
   }
 }
 
+TEST_CASE("connections of before serve nobody once TLS is asked for, or asked for otherwise",
+          "[sim][waypoint][2.3.5]") {
+  WaypointWorld world;
+  HttpPod& pod = world.add_pod("a", "10.0.3.1", "v1");
+  world.set_rules(rules_of({tried_once()}));
+  CHECK(world.get("/").status == 200);
+  model::BackendTls tls;
+  tls.roots = world.roots();
+  pod.tls = world.issue_server(kApiService.hostname.str());
+  world.set_backend(versions(with_tls(tls)));
+  CHECK(world.get("/").status == 200);
+  CHECK(pod.alpn == "http/1.1");
+  CHECK(pod.connections == 2);
+  tls.server_name = "other.example";
+  world.set_backend(versions(with_tls(tls)));
+  CHECK(world.get("/").status == 503);
+  CHECK(pod.connections == 3);
+  // Not even one that was on its way.
+  WaypointWorld slow;
+  slow.set_rules(rules_of({tried_once()}));
+  HttpPod& far = slow.add_pod("b", "10.0.3.1", "v1");
+  far.tls = slow.issue_server(kApiService.hostname.str());
+  tls.server_name.clear();
+  tls.roots = slow.roots();
+  slow.set_backend(versions(with_tls(tls)));
+  far.handshake_delay = 1s;
+  HttpAnswer& waiting = slow.send({});
+  slow.loop.run_for(500ms);
+  tls.server_name = "other.example";
+  slow.set_backend(versions(with_tls(tls)));
+  HttpAnswer& next = slow.send({});
+  slow.finish(waiting);
+  slow.finish(next);
+  CHECK(waiting.status == 503);
+  CHECK(next.status == 503);
+  CHECK(far.requests.empty());
+}
+
 TEST_CASE("a PROXY header comes before all else, also before TLS", "[sim][waypoint][2.3.5][R1.8]") {
   WaypointWorld world;
   HttpPod& pod = world.add_pod("a", "10.0.3.1", "v1");

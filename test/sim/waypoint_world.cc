@@ -314,6 +314,7 @@ Task<void> WaypointWorld::serve_connection(WaypointWorld& world, HttpPod& pod,
     }
   }
   if (pod.tls) {
+    if (pod.handshake_delay.count() > 0) co_await async::sleep_for(world.loop, pod.handshake_delay);
     conn::TlsServerOptions options;
     options.identity = pod.tls;
     options.tls.tls12 = true;

@@ -76,7 +76,8 @@ struct HttpPod {
   bool bare = false;          // answers with headers that end the stream
   std::string raw;            // not empty: these bytes for an answer, then the end, whatever was asked
   wire::TlsIdentityRef tls;   // set: it speaks TLS with this certificate, and believes clients of the mesh
-  bool proxied = false;       // a PROXY header of version 1 comes first, and is kept in `proxy_line`
+  base::Duration handshake_delay{0};
+  bool proxied = false;  // a PROXY header of version 1 comes first, and is kept in `proxy_line`
   std::string proxy_line;
   std::string alpn;                      // of the last TLS client,
   std::vector<std::string> client_uris;  // and who it was, if it said

@@ -114,7 +114,11 @@ void Cluster::refresh(const MeshState& state) {
   const model::Subset* subset = backend_ ? backend_->subset(key_.subset) : nullptr;
   auto policy = std::make_shared<model::TrafficPolicy>();
   if (backend_) *policy = (subset ? subset->policy : backend_->policy).of(key_.port);
+  bool otherwise = policy->tls != policy_->tls || policy->proxy_protocol != policy_->proxy_protocol;
   policy_ = std::move(policy);
+  if (otherwise) {
+    for (auto& [key, pool] : pools_) pool->renew(*policy_);
+  }
   if (!policy_->outliers) tell(shared_->clear());
 
   picker_.reset();

@@ -148,9 +148,12 @@ bool HttpPool::start_dial() {
 
 async::Task<void> HttpPool::run_dial(model::TrafficPolicy policy, Seat slot) {
   size_t seats = seats_of_a_dial();
+  uint64_t renewals = renewals_;
   std::expected<Dialled, UpstreamFailure> dialled = co_await dialer_.dial(target_, std::move(policy));
   --dials_;
-  if (dialled) {
+  if (renewals != renewals_) {
+    slot.release();  // whatever came of it; pump() dials again for those who wait
+  } else if (dialled) {
     adopt(std::move(*dialled), std::move(slot));
   } else {
     slot.release();
@@ -265,6 +268,12 @@ void HttpPool::drain() {
     connection->retired = true;
     if (connection->seats == 0) end(connection);
   }
+}
+
+void HttpPool::renew(const model::TrafficPolicy& policy) {
+  policy_ = policy;
+  ++renewals_;
+  drain();
 }
 
 }  // namespace culvert::waypoint

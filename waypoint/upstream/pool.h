@@ -67,6 +67,9 @@ class HttpPool {
   size_t connections() const { return connections_.size(); }
   // Every connection ends once its requests have.
   void drain();
+  // The same, and whoever waits gets a connection by this policy: those of before are no longer what is asked
+  // for.
+  void renew(const model::TrafficPolicy& policy);
 
  private:
   bool has_room(const Connection& connection) const;
@@ -91,6 +94,7 @@ class HttpPool {
   std::list<std::shared_ptr<Connection>> connections_;
   std::deque<Waiter*> waiters_;
   size_t dials_ = 0;
+  uint64_t renewals_ = 0;
   bool wake_asked_ = false;
   std::shared_ptr<HttpPool*> self_ = std::make_shared<HttpPool*>(this);
   async::CallJob pump_job_{[this] { pump(); }};
