@@ -145,6 +145,14 @@ model::TrafficPolicy policy_of(const TrafficBlocks& blocks, const Scope& scope) 
   if (blocks.retry_budget) {
     out.retry_budget = {blocks.retry_budget->percent, blocks.retry_budget->min_retry_concurrency};
   }
+  if (blocks.tunnel) {
+    model::HttpTunnel& tunnel = out.tunnel.emplace();
+    auto ip = base::IpAddr::parse(blocks.tunnel->target_host);
+    uint16_t port = blocks.tunnel->target_port;
+    tunnel.authority = ip ? base::SocketAddr{*ip, port}.to_string()
+                          : blocks.tunnel->target_host + ":" + std::to_string(port);
+    if (blocks.tunnel->post) tunnel.broken = "tunnel.protocol POST is not carried out; write CONNECT";
+  }
   out.proxy_protocol = static_cast<uint8_t>(blocks.proxy_protocol.value_or(0));
   return out;
 }

@@ -43,8 +43,7 @@ class WaypointCompiler {
   void compile_settings();
   void compile_backends();
   void apply_entry(const kube::ServiceEntry& entry, model::Backend& out);
-  void report_broken_tls(const model::Backend& backend,
-                         const std::vector<const kube::DestinationRule*>& rules);
+  void report_refusing(const model::Backend& backend, const std::vector<const kube::DestinationRule*>& rules);
   void compile_service(const std::string& key, const model::Service& service);
   void compile_routes(const model::Service& service, const Waypoint& waypoint, model::WaypointService& out);
   // By targetRefs; `source` null: for pods addressed as such.
@@ -161,15 +160,17 @@ void WaypointCompiler::compile_settings() {
   context_.out.settings = std::make_shared<const model::WaypointSettings>(std::move(out));
 }
 
-// TLS that refuses, at the DestinationRules that ask for it.
-void WaypointCompiler::report_broken_tls(const model::Backend& backend,
-                                         const std::vector<const kube::DestinationRule*>& rules) {
+// What refuses because it cannot be carried out, at the DestinationRules that ask for it.
+void WaypointCompiler::report_refusing(const model::Backend& backend,
+                                       const std::vector<const kube::DestinationRule*>& rules) {
   std::set<std::string> reasons;
+  auto take = [&](const model::TrafficPolicy& policy) {
+    if (policy.tls) reasons.insert(policy.tls->broken);
+    if (policy.tunnel) reasons.insert(policy.tunnel->broken);
+  };
   auto look = [&](const model::PortedPolicy& policy) {
-    if (policy.all.tls) reasons.insert(policy.all.tls->broken);
-    for (const auto& [port, one] : policy.by_port) {
-      if (one.tls) reasons.insert(one.tls->broken);
-    }
+    take(policy.all);
+    for (const auto& [port, one] : policy.by_port) take(one);
   };
   look(backend.policy);
   for (const model::Subset& subset : backend.subsets) look(subset.policy);
@@ -236,7 +237,7 @@ void WaypointCompiler::compile_backends() {
     used.insert(chosen.begin(), chosen.end());
     model::Backend backend =
         compile_backend(service->key(), chosen, mesh_, {&context_.objects, places.front()});
-    report_broken_tls(backend, chosen);
+    report_refusing(backend, chosen);
     if (auto source = context_.sources.find(key); source != context_.sources.end()) {
       if (source->second.entry) apply_entry(*source->second.entry, backend);
       gateway_policies_.apply(key, source->second, backend);

@@ -105,6 +105,13 @@ struct BackendTls {
   bool operator==(const BackendTls&) const = default;
 };
 
+// Connections without HTTP go on inside a CONNECT to `authority`, which the endpoint is asked for.
+struct HttpTunnel {
+  std::string authority;
+  std::string broken;  // not empty: cannot be carried out, as in BackendTls
+  bool operator==(const HttpTunnel&) const = default;
+};
+
 struct RetryBudget {
   double percent = 20;
   uint32_t concurrency_min = 3;
@@ -118,6 +125,7 @@ struct TrafficPolicy {
   std::optional<BackendTls> tls;
   std::optional<RetryBudget> retry_budget;
   uint8_t proxy_protocol = 0;  // 0 none, 1, 2
+  std::optional<HttpTunnel> tunnel;
   bool operator==(const TrafficPolicy&) const = default;
 };
 

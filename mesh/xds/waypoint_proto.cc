@@ -717,6 +717,12 @@ void map(Way& way, BackendTls& m, pbw::BackendTls& p) {
 }
 
 template <class Way>
+void map(Way& way, HttpTunnel& m, pbw::HttpTunnel& p) {
+  FIELD(authority);
+  FIELD(broken);
+}
+
+template <class Way>
 void map(Way& way, RetryBudget& m, pbw::RetryBudget& p) {
   FIELD(percent);
   FIELD(concurrency_min);
@@ -730,6 +736,7 @@ void map(Way& way, TrafficPolicy& m, pbw::TrafficPolicy& p) {
   OPTIONAL(tls, BackendTls);
   OPTIONAL(retry_budget, RetryBudget);
   FIELD(proxy_protocol);
+  OPTIONAL(tunnel, HttpTunnel);
 }
 
 template <class Way>

@@ -11,7 +11,10 @@ from lab.yamlout import write_atomically
 
 HOST, TLS, MUTUAL = "api.example.test", 8443, 9443
 VIPS = {"dns": "198.51.100.1", "mutual": "198.51.100.2", "wild": "198.51.100.3", "policy": "198.51.100.4",
-        "proxied": "198.51.100.5", "secure": "10.96.0.77"}
+        "proxied": "198.51.100.5", "secure": "10.96.0.77", "gateway": "198.51.100.6", "routed": "10.96.0.78"}
+
+
+NAMES = [HOST, "one.wild.test", "mutual.example.test", "proxied.example.test", "gateway.example.test"]
 
 
 class Certificates:
@@ -82,11 +85,11 @@ def egress(mesh):
     certificates = Certificates(os.path.join(lab.run_dir, "outside-tls"))
     start_tls_server(lab, certificates, lab.prefix + "outside", "outside")
     start_tls_server(lab, certificates, mesh.api1.netns, "secure")
+    lab.service("production", "routed", {"app": "api"}, [("http", 80, 8080)], [VIPS["routed"]])
     lab.service("production", "secure", {"app": "api", "version": "v1"}, [("http", 80, TLS)], [VIPS["secure"]])
     # What the waypoint's resolver knows; the file itself is mounted, so it is written in place.
     with open(os.path.join(lab.run_dir, "control.hosts"), "a", encoding="utf-8") as hosts:
-        hosts.write("".join(f"{OUTSIDE_IP} {name}\n" for name in (HOST, "one.wild.test", "mutual.example.test",
-                                                                 "policy.example.test", "proxied.example.test")))
+        hosts.write("".join(f"{OUTSIDE_IP} {name}\n" for name in NAMES))
     secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
               "metadata": {"name": "outside-ca", "namespace": "production"},
               "stringData": {"ca.crt": certificates.text("ca.crt")}}
@@ -114,6 +117,21 @@ def egress(mesh):
                "spec": {"targetRefs": [{"group": "networking.istio.io", "kind": "ServiceEntry", "name": "policy"}],
                         "rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]}},
               entry("proxied", ["proxied.example.test"], "DNS", [(80, "http", "HTTP", 8089)], [VIPS["proxied"]]),
+              # The same in the words of the Gateway API: TLS by BackendTLSPolicy, a route to the host's port 443.
+              {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "outside-ca", "namespace": "production"},
+               "data": {"ca.crt": certificates.text("ca.crt")}},
+              entry("gateway", ["gateway.example.test"], "DNS", [(443, "https", "HTTP", TLS)], [VIPS["gateway"]]),
+              {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
+               "metadata": {"name": "gateway", "namespace": "production"},
+               "spec": {"targetRefs": [{"group": "networking.istio.io", "kind": "ServiceEntry", "name": "gateway"}],
+                        "validation": {"hostname": "other.example.test", "subjectAltNames": [
+                            {"type": "Hostname", "hostname": HOST}],
+                            "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "outside-ca"}]}}},
+              {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+               "metadata": {"name": "routed", "namespace": "production"},
+               "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "routed", "port": 80}],
+                        "rules": [{"backendRefs": [{"group": "networking.istio.io", "kind": "Hostname",
+                                                    "name": "gateway.example.test", "port": 443}]}]}},
               rule("secure", "secure", {"tls": {**simple, "sni": HOST}}),
               rule("proxied", "proxied.example.test", {"proxyProtocol": {"version": "V1"}}))
     lab.write("gateway-waypoint", GATEWAY)
@@ -195,3 +213,10 @@ def test_tls_of_the_applications_own_inside_hbone(egress):
     lines = [line for line in metrics.splitlines() if line.startswith("istio_requests_total")
              and 'destination_service_name="secure"' in line]
     assert lines and all('connection_security_policy="mutual_tls"' in line for line in lines), lines
+
+
+@pytest.mark.sanitized
+@pytest.mark.parametrize("way", ["gateway", "routed"])
+def test_tls_and_routes_of_the_gateway_api(egress, way):
+    status, body, words = ask(egress, VIPS[way], "any.example.test", port=443 if way == "gateway" else 80)
+    assert status == 200 and body.split()[:3] == [str(TLS), "other.example.test", "any.example.test"], (body, words)

@@ -233,6 +233,14 @@ TEST_CASE("resolution DYNAMIC_DNS: the name that the client says, if it lies ins
     CHECK(get(world, "inside.example.com").body == "DNS resolution failure");
     CHECK(one.requests.size() == 2);
   }
+  SECTION("a resolver that is silent for longer than connecting may take") {
+    world.network.resolver_silent = true;
+    wild.backend.policy.all.pool.connect_timeout = 1s;
+    put(world, wild);
+    base::TimePoint began = world.loop.now();
+    CHECK(get(world, "one.example.com").body == "DNS resolution failure");
+    CHECK(world.loop.now() - began < 2s);
+  }
   SECTION("by server name") {
     put(world, wild);
     HttpPod& secured = world.add_outside("three", "203.0.113.3", 8443);

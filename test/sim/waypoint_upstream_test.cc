@@ -221,4 +221,54 @@ TEST_CASE("a PROXY header comes before all else, also before TLS", "[sim][waypoi
   CHECK(pod.connections == 2);
 }
 
+TEST_CASE("a tunnel by CONNECT, for connections without HTTP", "[sim][waypoint][2.3.5]") {
+  WaypointWorld world;
+  world.set_protocol(model::AppProtocol::kTcp);
+  HttpPod& proxy = world.add_pod("a", "10.0.3.1", "v1");
+  model::TrafficPolicy policy;
+  policy.tunnel = model::HttpTunnel{"far.example:443", ""};
+  std::string why;
+  bool served = false;
+  SECTION("granted") {
+    proxy.raw = "HTTP/1.1 200 Connection established\r\nx: y\r\n\r\nhello";
+    served = true;
+  }
+  SECTION("inside TLS") {
+    proxy.raw = "HTTP/1.1 200 OK\r\n\r\nhello";
+    proxy.tls = world.issue_server(kApiService.hostname.str());
+    policy.tls.emplace().roots = world.roots();
+    served = true;
+  }
+  SECTION("refused") {
+    proxy.raw = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 5\r\n\r\nhello";
+    why = "it answered 407";
+  }
+  SECTION("no HTTP") {
+    proxy.raw = "SSH-2.0-x\r\nhello";
+    why = "does not answer in HTTP";
+  }
+  SECTION("no answer") {
+    proxy.raw = "HTTP/1.1 200";
+    proxy.raw_waits = true;
+    why = "deadline";
+  }
+  SECTION("what the control plane could not carry out") {
+    proxy.raw = "hello";
+    policy.tunnel->broken = "no POST";
+    why = "no POST";
+  }
+  world.set_backend(versions(policy));
+  CHECK(world.raw("x") == (served ? "hello" : ""));
+  world.loop.run_for(2s);  // the server closes
+  REQUIRE_FALSE(world.telemetry.records.empty());
+  const waypoint::RequestRecord& record = world.telemetry.records.back();
+  if (served) {
+    CHECK(proxy.raw_request == "CONNECT far.example:443 HTTP/1.1\r\nHost: far.example:443\r\n\r\n");
+    CHECK(record.flags.empty());
+  } else {
+    CHECK_THAT(record.upstream_failure, Catch::Contains(why));
+    CHECK(record.flags.has(waypoint::Flag::kUpstreamFailure));
+  }
+}
+
 }  // namespace culvert::test

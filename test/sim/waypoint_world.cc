@@ -331,6 +331,7 @@ Task<void> WaypointWorld::serve_connection(WaypointWorld& world, HttpPod& pod,
     std::vector<uint8_t> block(16 * 1024);
     Result<size_t> got = co_await io::read_some(*stream, block);
     if (!got || *got == 0) co_return;
+    pod.raw_request = base::as_text(base::ByteView(block).first(*got));
     Result<> wrote = co_await io::write_all(*stream, base::as_bytes(pod.raw));
     if (pod.raw_waits) co_await async::sleep_for(world.loop, 10min);
     if (wrote) stream->shutdown_write();

@@ -76,6 +76,7 @@ struct HttpPod {
   bool bare = false;          // answers with headers that end the stream
   std::string raw;            // not empty: these bytes for an answer, then the end, whatever was asked
   wire::TlsIdentityRef tls;   // set: it speaks TLS with this certificate, and believes clients of the mesh
+  std::string raw_request;    // what `raw` answered, the first bytes of it
   base::Duration handshake_delay{0};
   bool proxied = false;  // a PROXY header of version 1 comes first, and is kept in `proxy_line`
   std::string proxy_line;

@@ -125,7 +125,7 @@ void Cluster::refresh(const MeshState& state) {
   // What is known of endpoints and names that stay is kept by their old owners until they have new ones.
   std::vector<HostRef> hosts_before = std::exchange(hosts_, {});
   std::vector<Naming> namings_before = std::exchange(namings_, {});
-  name_problem_.clear();
+  nameless_ = false;
   model::ServiceRef service = state.mesh->service(key_.service.ns, key_.service.hostname);
   if (!service) return;
   passthrough_ = service->passthrough() ? service : nullptr;
@@ -171,7 +171,7 @@ void Cluster::add_hosts(const model::Endpoint& endpoint, uint16_t port, model::B
   if (name.empty()) return;
   NameCache::EntryRef entry = names_.entry(name);
   if (!entry) {
-    name_problem_ = "too many names are in use";
+    nameless_ = true;
     return;
   }
   namings_.push_back({entry, entry->version});
@@ -192,11 +192,13 @@ void Cluster::add_hosts(const model::Endpoint& endpoint, uint16_t port, model::B
 bool Cluster::names_changed(base::Duration refresh) {
   bool changed = false;
   unresolved_ = false;
+  name_problem_ = nameless_ ? "too many names are in use" : "";
   for (const Naming& naming : namings_) {
+    const NameCache::Entry& entry = *naming.entry;
     unresolved_ |= names_.touch(naming.entry, refresh);
-    changed |= naming.entry->version != naming.seen;
-    if (naming.entry->addresses.empty() && !naming.entry->problem.empty())
-      name_problem_ = naming.entry->problem;
+    changed |= entry.version != naming.seen;
+    if (!entry.addresses.empty() || entry.looking) continue;
+    name_problem_ = entry.problem.empty() ? "too many names are being looked up" : entry.problem;
   }
   return changed;
 }
@@ -208,6 +210,10 @@ async::Task<void> Cluster::resolve(MeshStateRef state, async::Deadline deadline)
     if (entry->looking) (void)co_await entry->settled.wait(deadline);
   }
   refresh(*state);
+  for (const NameCache::EntryRef& entry : waited) {
+    if (entry->looking && entry->addresses.empty())
+      name_problem_ = "resolve " + entry->host + ": no answer in the time for connecting";
+  }
 }
 
 // Where the client was going, if that belongs to the service (R1.4).
@@ -312,8 +318,8 @@ DialTarget Cluster::dial_target(const Host& host, bool http2, base::SocketAddr c
                                 base::SocketAddr dialled) const {
   return {.workload = host.workload,
           .address = host.address,
-          .http2 = http2,
           .others = host.others,
+          .http2 = http2,
           .host = key_.host.empty() ? key_.service.hostname.str() : key_.host,
           .client = client,
           .dialled = dialled};

@@ -188,6 +188,7 @@ class Cluster {
   std::vector<HostRef> hosts_;
   std::vector<Naming> namings_;
   bool unresolved_ = false;
+  bool nameless_ = false;  // a name found no room in the cache
   std::string name_problem_;
   model::ServiceRef passthrough_;  // set: clients are taken where they were going
   std::unique_ptr<decide::HostPicker> picker_;

@@ -5,7 +5,10 @@
 #include <utility>
 
 #include "net/async/scope.h"
+#include "net/async/wait.h"
 #include "net/conn/tls_stream.h"
+#include "net/io/stream_wait.h"
+#include "net/wire/http1.h"
 #include "net/wire/proxy_header.h"
 
 namespace culvert::waypoint {
@@ -177,9 +180,9 @@ base::Result<wire::TlsIdentityRef> Dialer::trust(const model::BackendTls& tls) {
   return *made;
 }
 
-async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::dial(DialTarget target,
-                                                                  model::TrafficPolicy policy) {
-  async::Deadline deadline = async::Deadline::in(loop_, policy.pool.connect_timeout);
+async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::secure(DialTarget target,
+                                                                    model::TrafficPolicy policy,
+                                                                    async::Deadline deadline) {
   wire::TlsIdentityRef trusted;
   if (policy.tls) {
     base::Result<wire::TlsIdentityRef> found = trust(*policy.tls);
@@ -211,6 +214,51 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::dial(DialTarget tar
       co_await conn::tls_connect(loop_, std::move(dialled->stream), std::move(options), deadline);
   if (!tls) co_return failed(tls.error().wrap("TLS to the backend"));
   dialled->stream = std::move(*tls);
+  co_return dialled;
+}
+
+// Reads no byte behind the answer's head: it is the tunnel's.
+async::Task<base::Result<>> Dialer::ask_tunnel(io::ByteStream& stream, std::string authority) {
+  constexpr size_t kHeadBytesMax = 16 * 1024;
+  std::string ask = "CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority + "\r\n\r\n";
+  base::Result<> asked = co_await io::write_all(stream, base::as_bytes(ask));
+  if (!asked) co_return asked;
+  wire::Http1Limits limits;
+  limits.head_bytes_max = kHeadBytesMax;
+  wire::Http1Decoder decoder(wire::Http1Decoder::Kind::kResponse, limits);
+  decoder.expect_answer_to("HEAD", "");  // nothing of HTTP follows the head
+  for (;;) {
+    uint8_t byte = 0;
+    base::Result<size_t> got = co_await io::read_some(stream, {&byte, 1});
+    if (!got) co_return base::fail(std::move(got).error());
+    if (*got == 0) co_return base::fail(base::Code::kReset, "it ended the connection");
+    switch (decoder.next({&byte, 1}).event) {
+      case wire::Http1Decoder::Event::kFault:
+        co_return base::fail(base::Code::kProtocol, "it does not answer in HTTP");
+      case wire::Http1Decoder::Event::kInformational: (void)decoder.take_head(); break;
+      case wire::Http1Decoder::Event::kHead: {
+        wire::Http1Head head = decoder.take_head();
+        const std::string* status = wire::find_header(head.headers, ":status");
+        if (status && status->starts_with('2')) co_return base::Result<>{};
+        co_return base::fail(base::Code::kRefused,
+                             "it answered " + (status ? *status : std::string("nothing")));
+      }
+      default: break;
+    }
+  }
+}
+
+async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::dial(DialTarget target,
+                                                                  model::TrafficPolicy policy) {
+  async::Deadline deadline = async::Deadline::in(loop_, policy.pool.connect_timeout);
+  std::optional<model::HttpTunnel> tunnel = target.raw ? policy.tunnel : std::nullopt;
+  if (tunnel && !tunnel->broken.empty()) co_return failed(Kind::kPolicy, tunnel->broken);
+  std::expected<Dialled, UpstreamFailure> dialled =
+      co_await secure(std::move(target), std::move(policy), deadline);
+  if (!dialled || !tunnel) co_return dialled;
+  base::Result<> granted = co_await async::with_deadline(loop_, deadline, "ask for a tunnel",
+                                                         ask_tunnel(*dialled->stream, tunnel->authority));
+  if (!granted) co_return failed(granted.error().wrap("a tunnel to " + tunnel->authority));
   co_return dialled;
 }
 

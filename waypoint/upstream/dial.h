@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dialer: a byte stream to one endpoint, through HBONE where it speaks that, with TLS and a PROXY header
-// inside where the traffic policy says so (spec waypoint R1.6 to R1.10). Data loop.
+// inside where the traffic policy says so, and a CONNECT inside of that (spec waypoint R1.6 to R1.10, 2.3.5).
+// Data loop.
 #pragma once
 
 #include <expected>
@@ -62,6 +63,10 @@ class Dialer {
   hbone::TunnelPool& tunnels() { return tunnels_; }
 
  private:
+  // Connected, with the PROXY header and the TLS that the policy asks for.
+  async::Task<std::expected<Dialled, UpstreamFailure>> secure(DialTarget target, model::TrafficPolicy policy,
+                                                              async::Deadline deadline);
+  static async::Task<base::Result<>> ask_tunnel(io::ByteStream& stream, std::string authority);
   base::Result<wire::TlsIdentityRef> trust(const model::BackendTls& tls);
   async::Task<std::expected<Dialled, UpstreamFailure>> connect(DialTarget target, model::PoolLimits pool,
                                                                async::Deadline deadline);

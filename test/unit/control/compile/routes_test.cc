@@ -181,6 +181,18 @@ TEST_CASE("levels of a DestinationRule", "[waypoint-2.3.1]") {
   CHECK(backend.subset("v3") == nullptr);
 }
 
+TEST_CASE("a tunnel for connections without HTTP", "[2.3.5]") {
+  kube::DestinationRule rule;
+  auto& tunnel = rule.traffic_policy.emplace().tunnel.emplace();
+  tunnel = {false, "far.example", 443};
+  auto compiled = [&] { return *compile_backend({"a", "b"}, {&rule}, nullptr, {}).policy.all.tunnel; };
+  CHECK(compiled() == model::HttpTunnel{"far.example:443", ""});
+  tunnel.target_host = "2001:db8::1";
+  CHECK(compiled().authority == "[2001:db8::1]:443");
+  tunnel.post = true;
+  CHECK_THAT(compiled().broken, Catch::Contains("POST is not carried out"));
+}
+
 TEST_CASE("TLS that cannot be carried out refuses instead of going in plaintext", "[2.3.5]") {
   kube::Objects objects;
   auto secret = [&](const char* name, std::map<std::string, std::string> data) {

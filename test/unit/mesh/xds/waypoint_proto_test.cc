@@ -140,6 +140,7 @@ Backend rich_backend() {
   policy.outliers->error_codes = {{500, 503}};
   policy.outliers->request_volume_min = 10;
   policy.tls = BackendTls{false, "sni", {"a"}, "roots", "cert", "key", "owner", "broken"};
+  policy.tunnel = HttpTunnel{"h:1", "broken"};
   policy.retry_budget = RetryBudget{30, 5};
   policy.proxy_protocol = 2;
   b.policy.all = policy;
