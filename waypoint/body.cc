@@ -71,6 +71,25 @@ bool RequestBody::begins() {
   return !ended_;
 }
 
+async::Task<base::Result<>> RequestBody::fill(size_t bytes) {
+  while (!ended_ && kept_.size() < bytes) {
+    base::Result<bool> progress = pull();
+    if (!progress) co_return base::fail(std::move(progress).error());
+    if (!*progress) co_await io::readable(client_);
+  }
+  co_return base::Result<>{};
+}
+
+void RequestBody::on_complete(std::function<void()> call) {
+  on_complete_ = std::move(call);
+  if (ended_) on_complete_();
+}
+
+void RequestBody::on_bytes(std::function<void(base::ByteView)> call) {
+  on_bytes_ = std::move(call);
+  if (!kept_.empty()) on_bytes_(base::as_bytes(kept_));
+}
+
 void RequestBody::release() { keep_ = false; }
 
 async::Task<CopyEnd> copy_body(conn::HttpStream& from, conn::HttpStream& to, conn::RelayBuffer& buffer,

@@ -20,26 +20,29 @@ class RequestBody {
   // More than this is not kept for a retry.
   static constexpr size_t kReplayBytesMax = 1024 * 1024;
 
-  // `buffer` is shared by the loop. `on_end` is called when the last byte has come from the client.
-  RequestBody(conn::HttpStream& client, conn::RelayBuffer& buffer, bool replayable)
-      : client_(client), buffer_(buffer), keep_(replayable) {}
+  // `buffer` is shared by the loop. Kept for retries until `release`.
+  RequestBody(conn::HttpStream& client, conn::RelayBuffer& buffer) : client_(client), buffer_(buffer) {}
 
   // Sends all of it from the first byte. Ends when `upstream` has the end, or with why the client's side
   // broke. An upstream that takes no more is not an error here: its answer tells why. One send at a time.
   async::Task<base::Result<>> send(conn::HttpStream& upstream);
   // Looks whether there is a body at all: one read, no waiting. False if the request has ended without.
   bool begins();
+  // Before it is sent: takes in what comes until there are `bytes` of it, or its end. An error: why the
+  // client's side broke.
+  async::Task<base::Result<>> fill(size_t bytes);
   // No more retries: what has been sent is forgotten from now on.
   void release();
   // A retry can have every byte.
   bool replayable() const { return keep_; }
   bool complete() const { return ended_; }
   uint64_t bytes() const { return received_; }
-  // The whole body, if it is complete and still kept.
+  // From the first byte, as long as it is replayable or nothing was sent.
   const std::string& kept() const { return kept_; }
-  void on_complete(std::function<void()> call) { on_complete_ = std::move(call); }
-  // Who else is to have the bytes as they come.
-  void on_bytes(std::function<void(base::ByteView)> call) { on_bytes_ = std::move(call); }
+  // Called when the last byte has come from the client; at once if it has.
+  void on_complete(std::function<void()> call);
+  // Who else is to have the bytes as they come, those that are kept at once.
+  void on_bytes(std::function<void(base::ByteView)> call);
 
  private:
   // What the client has ready: 0 bytes and no end is "wait".
@@ -47,7 +50,7 @@ class RequestBody {
 
   conn::HttpStream& client_;
   conn::RelayBuffer& buffer_;
-  bool keep_;
+  bool keep_ = true;
   bool ended_ = false;
   std::optional<base::Error> broken_;  // found by begins()
   uint64_t received_ = 0;

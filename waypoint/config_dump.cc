@@ -56,7 +56,15 @@ std::string config_dump(const config::WaypointConfig& config, const model::MeshV
       one["policies"].push_back({{"name", policy.ns + "/" + policy.name},
                                  {"bound", policy.selector ? "selector" : "target"},
                                  {"dryRun", policy.dry_run},
+                                 {"provider", policy.provider},
                                  {"rules", policy.rules.size()}});
+    }
+    one["authorizers"] = Json::array();
+    for (const model::Authorizer& authorizer : service->guard.authorizers) {
+      one["authorizers"].push_back({{"name", authorizer.name},
+                                    {"service", authorizer.service.to_string()},
+                                    {"port", authorizer.port},
+                                    {"failOpen", authorizer.fail_open}});
     }
     one["requestAuthentications"] = service->guard.authentications.size();
     one["rateLimits"] = service->guard.rate_limits.size();

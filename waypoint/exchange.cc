@@ -75,10 +75,23 @@ std::optional<Reply> receive(Exchange& x) {
 
 // --- authorize outside: CUSTOM policies, before anybody looks at tokens (section 1.9); those of selectors
 // follow at the pick ---
-std::optional<Reply> authorize_outside(Exchange& x) {
-  if (!x.l7 || x.l7->guard.policies.empty()) return std::nullopt;
-  return ask_authorizers(
-      x, x.custom([](const model::HttpPolicy& policy) { return !policy.selector; }, x.facts, false));
+std::vector<decide::CustomHit> asked_outside(Exchange& x) {
+  if (!x.l7 || x.l7->guard.policies.empty()) return {};
+  return x.custom([](const model::HttpPolicy& policy) { return !policy.selector; }, x.facts, false);
+}
+
+// A phase that waits, until the client goes.
+async::Task<std::optional<Reply>> wait_for(Exchange& x,
+                                           async::Task<base::Result<std::optional<Reply>>> phase) {
+  async::Scope watch(x.worker.loop());
+  watch.spawn(watch_client(x));
+  base::Result<std::optional<Reply>> ended = co_await async::until_stopped(x.stop, std::move(phase));
+  watch.cancel_all();
+  if (ended) co_return std::move(*ended);
+  x.client_gone = true;
+  x.record.flags.add(Flag::kDownstreamClosed);
+  x.record.details = "downstream_remote_disconnect";
+  co_return std::nullopt;
 }
 
 // --- authorize: the policies that hold whichever endpoint is chosen; those of selectors follow at the pick
@@ -105,7 +118,12 @@ std::optional<Reply> route(Exchange& x) {
     x.record.route_name = "default";
     return std::nullopt;
   }
-  decide::RouteHit hit = decide::match_http_route(*routes->http, x.facts);
+  decide::HttpRequestFacts facts = x.facts;
+  if (x.unchanged && !x.token) {
+    facts.headers = x.unchanged->headers;
+    facts.query = std::string_view(x.unchanged->query).substr(x.unchanged->query.empty() ? 0 : 1);
+  }
+  decide::RouteHit hit = decide::match_http_route(*routes->http, facts);
   if (!hit.route) return replies::no_route();
   x.route = hit.route;
   x.match = hit.match;
@@ -161,17 +179,26 @@ std::optional<Reply> inject_abort(Exchange& x) {
   return replies::fault_abort(fault.abort_status != 0 ? fault.abort_status : 200, fault.abort_grpc_status);
 }
 
-// The phases that never wait, in order; the first answer ends them.
-std::optional<Reply> decide_without_waiting(Exchange& x) {
+std::optional<Reply> take_in(Exchange& x) {
   if (auto reply = receive(x)) return reply;
   gather_facts(x);
-  for (auto phase : {authorize_outside, authenticate, authorize, route, limit, shape}) {
+  return std::nullopt;
+}
+
+// The phases that never wait, in order; the first answer ends them.
+std::optional<Reply> decide_without_waiting(Exchange& x) {
+  for (auto phase : {authenticate, authorize, route, limit, shape}) {
     if (auto reply = phase(x)) return reply;
   }
   return std::nullopt;
 }
 
 }  // namespace
+
+async::Task<void> watch_client(Exchange& x) {
+  co_await x.stream->gone().wait();
+  x.stop.stop(base::Error(Code::kClosed, "the client has gone"));
+}
 
 void gather_facts(Exchange& x) {
   const wire::Headers& headers = x.record.request;
@@ -203,6 +230,7 @@ Exchange::Exchange(Worker& owner, ClientRef who, std::unique_ptr<conn::HttpStrea
       client(std::move(who)),
       stream(std::move(request)),
       state(owner.state()),
+      body(*stream, owner.buffer()),
       stop(owner.loop()) {
   record.client = client;
   record.times.start = worker.loop().now();
@@ -252,6 +280,7 @@ async::Task<void> answer(Exchange& x, Reply reply) {
   reply.headers.insert(reply.headers.end(), x.response_headers.begin(), x.response_headers.end());
   RenderedReply out =
       render(reply, record.grpc, head, x.state->l7->settings().server_header, x.worker.loop().wall_now());
+  apply_changes(x.response_changes, out.headers);
   if (x.route && (x.route->direct || x.route->redirect)) x.edit(x.route->response, out.headers);
   record.status = record.grpc ? 200 : reply.status;
   record.response = out.headers;
@@ -292,7 +321,12 @@ Reply refuse_overloaded(Exchange& x) {
 async::Task<void> serve_exchange(Worker& worker, ClientRef client, std::unique_ptr<conn::HttpStream> stream) {
   Exchange x(worker, std::move(client), std::move(stream));
   Overload::Seat seat = worker.shared().overload.request(x.client->requests);
-  std::optional<Reply> reply = seat ? decide_without_waiting(x) : refuse_overloaded(x);
+  std::optional<Reply> reply = seat ? take_in(x) : refuse_overloaded(x);
+  if (!reply) {
+    std::vector<decide::CustomHit> hits = asked_outside(x);
+    if (!hits.empty()) reply = co_await wait_for(x, ask_authorizers(x, std::move(hits)));
+  }
+  if (!reply && !x.client_gone) reply = decide_without_waiting(x);
   if (!reply && x.route && x.route->fault) {
     const model::FaultInjection& fault = *x.route->fault;
     if (fault.delay.count() > 0 && decide::draw(fault.delay_percent, worker.rng())) {
@@ -301,7 +335,7 @@ async::Task<void> serve_exchange(Worker& worker, ClientRef client, std::unique_p
     }
     reply = inject_abort(x);
   }
-  if (!reply) reply = co_await forward(x);
+  if (!reply && !x.client_gone) reply = co_await forward(x);
   if (reply) co_await answer(x, std::move(*reply));
   x.record.counts = x.stream->counts();
   x.record.times.end = worker.loop().now();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "mesh/decide/authorize_http.h"
@@ -13,7 +14,9 @@
 #include "mesh/jwt/authenticate.h"
 #include "net/async/stop_signal.h"
 #include "net/conn/http_stream.h"
+#include "waypoint/body.h"
 #include "waypoint/client.h"
+#include "waypoint/phases/authorizer.h"
 #include "waypoint/record.h"
 #include "waypoint/replies.h"
 #include "waypoint/state.h"
@@ -44,6 +47,7 @@ struct Exchange {
   MeshStateRef state;
   model::WaypointServiceRef l7;  // null: no longer bound
   RequestRecord record;
+  RequestBody body;
   async::StopSignal stop;  // ends waiting for the upstream: the client has gone, the route's time is up
 
   std::string path;   // normalised
@@ -53,6 +57,15 @@ struct Exchange {
   decide::HttpRequestFacts facts;  // looks into the above
   jwt::VerifiedTokenRef token;     // null: none was shown
 
+  // Authorizers that let it pass; none is asked twice.
+  std::set<std::string> authorized_by;
+  // What routes go by where an authorizer changed the request and is not to change its route.
+  struct Unchanged {
+    wire::Headers headers;
+    std::string query;
+  };
+  std::optional<Unchanged> unchanged;
+
   const model::HttpRoute* route = nullptr;  // null: the default route
   const model::RouteMatch* match = nullptr;
   const model::RouteTarget* target = nullptr;
@@ -61,13 +74,19 @@ struct Exchange {
   std::vector<decide::RateLimitDecision::Later> charges;  // due once the response is known
   std::vector<std::string> response_cookies;
   wire::Headers response_headers;  // to be added to the answer, whoever gives it
+  HeaderChanges response_changes;  // an authorizer's
+  bool client_gone = false;        // nobody is there to be answered
 };
 
+// Stops waiting for anything when the client goes.
+async::Task<void> watch_client(Exchange& x);
 // Makes the facts look at the request as it is now.
 void gather_facts(Exchange& x);
 
 // Phases with files of their own (phases/).
-std::optional<Reply> ask_authorizers(Exchange& x, const std::vector<decide::CustomHit>& hits);
+// One that waits is run under `stop`; an error means that the client broke off.
+async::Task<base::Result<std::optional<Reply>>> ask_authorizers(Exchange& x,
+                                                                std::vector<decide::CustomHit> hits);
 std::optional<Reply> authenticate(Exchange& x);
 std::optional<Reply> limit(Exchange& x);
 

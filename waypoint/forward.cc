@@ -93,10 +93,12 @@ class Forwarder {
         cluster_(cluster),
         policy_(cluster.policy()),
         retries_(x.route && x.route->retries ? *x.route->retries : x.state->l7->settings().default_retries),
-        body_(*x.stream, x.worker.buffer(), !x.upgrade && retries_.attempts > 0),
+        body_(x.body),
         route_timer_([this] { x_.stop.stop(base::Error(Code::kTimeout, "route timeout")); }),
         idle_timer_([this] { idle_fired(); }),
-        watch_(loop_) {}
+        watch_(loop_) {
+    if (x.upgrade || retries_.attempts == 0) body_.release();
+  }
 
   ~Forwarder() {
     for (const MirrorRef& mirror : mirrors_) mirror->leave();
@@ -113,13 +115,12 @@ class Forwarder {
     std::optional<Reply> reply;  // what a failure is answered with, if it is the last
   };
 
-  static async::Task<void> watch_client(Exchange& x);
   static async::Task<void> upload(Forwarder& self, conn::HttpStream& stream);
   async::Task<base::Result<std::optional<Reply>>> attempts();
   async::Task<Tried> try_once();
   async::Task<std::optional<Tried>> connect(HostRef host, async::Deadline deadline, bool http2);
   async::Task<void> deliver(wire::Headers response);
-  std::optional<Reply> judge_endpoint(const Host& host);
+  async::Task<std::optional<Reply>> judge_endpoint(HostRef host);
   wire::Headers request_headers(async::Deadline deadline) const;
   void choose_hash();
   std::string cluster_name() const;
@@ -138,7 +139,7 @@ class Forwarder {
   Cluster& cluster_;
   model::TrafficPolicy policy_;
   model::RetryPolicy retries_;
-  RequestBody body_;
+  RequestBody& body_;
   GrpcMessages requests_, responses_;
   PickRequest pick_;
   Seat request_seat_;
@@ -170,11 +171,6 @@ std::string Forwarder::cluster_name() const {
   if (!own) return fmt::format("outbound|{}|{}|{}", key.port, key.subset, key.service.hostname.view());
   return fmt::format("inbound-vip|{}|http{}{}|{}", key.port, key.subset.empty() ? "" : "/", key.subset,
                      key.service.hostname.view());
-}
-
-async::Task<void> Forwarder::watch_client(Exchange& x) {
-  co_await x.stream->gone().wait();
-  x.stop.stop(base::Error(Code::kClosed, "the client has gone"));
 }
 
 void Forwarder::idle_fired() {
@@ -218,9 +214,9 @@ async::Task<std::optional<Reply>> Forwarder::run() {
   if (x_.worker.config().stream_idle_timeout.count() > 0) {
     loop_.arm(idle_timer_, last_progress_ + x_.worker.config().stream_idle_timeout);
   }
-  body_.on_complete([this] { body_complete(); });
   start_mirrors();
   body_.on_bytes([this](base::ByteView bytes) { body_came(bytes); });
+  body_.on_complete([this] { body_complete(); });
   choose_hash();
   pick_.dialled = x_.client->addressed.dialled;
   watch_.spawn(watch_client(x_));
@@ -311,13 +307,18 @@ Forwarder::Tried Forwarder::broken(const base::Error& error, bool started) {
                 replies::upstream_broken(Flag::kUpstreamClosed, "connection termination", "", retried));
 }
 
-std::optional<Reply> Forwarder::judge_endpoint(const Host& host) {
-  Judged judged = judge_at(x_, host);
-  if (judged.unknown) return replies::no_healthy_upstream();
-  if (auto refused = ask_authorizers(x_, judged.custom)) return refused;
-  if (judged.verdict.allowed) return std::nullopt;
+async::Task<std::optional<Reply>> Forwarder::judge_endpoint(HostRef host) {
+  Judged judged = judge_at(x_, *host);
+  if (judged.unknown) co_return replies::no_healthy_upstream();
+  if (!judged.custom.empty()) {
+    base::Result<std::optional<Reply>> refused = co_await ask_authorizers(x_, std::move(judged.custom));
+    if (!refused) co_return replies::malformed(x_.stream->fault());
+    if (*refused) co_return std::move(*refused);
+    judged = judge_at(x_, *host);  // the request as it is now
+  }
+  if (judged.verdict.allowed) co_return std::nullopt;
   x_.record.denied_by = judged.verdict.denied_by();
-  return replies::denied(judged.verdict.decided_by);
+  co_return replies::denied(judged.verdict.decided_by);
 }
 
 wire::Headers Forwarder::request_headers(async::Deadline deadline) const {
@@ -390,7 +391,10 @@ async::Task<Forwarder::Tried> Forwarder::try_once() {
   pick_.tried.push_back(host->key);
   record.upstream = host->workload;
   record.upstream_address = host->address;
-  if (auto denied = judge_endpoint(*host)) co_return failed(TryOutcome::Failure::kNone, std::move(*denied));
+  if (x_.l7 && !x_.l7->guard.policies.empty()) {
+    std::optional<Reply> denied = co_await judge_endpoint(host);
+    if (denied) co_return failed(TryOutcome::Failure::kNone, std::move(*denied));
+  }
   try_->host.emplace(host);
 
   async::Deadline deadline = async::Deadline::never();
@@ -453,6 +457,7 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   auto service_time = std::chrono::duration_cast<std::chrono::milliseconds>(*record.times.response_in -
                                                                             *record.times.request_out);
   set_header(response, "x-envoy-upstream-service-time", std::to_string(service_time.count()));
+  apply_changes(x_.response_changes, response);
   for (const auto& [name, value] : x_.response_headers) set_header(response, name, value);
   for (const std::string& cookie : x_.response_cookies) response.emplace_back("set-cookie", cookie);
   decide::charge_later(x_.charges, response, loop_.now());

@@ -5,6 +5,8 @@
 
 #include <chrono>
 
+#include "net/wire/grpc_frame.h"
+
 namespace culvert::waypoint {
 
 namespace replies {
@@ -74,6 +76,9 @@ Reply per_try_timeout() {
 Reply denied(std::string_view policy) {
   return plain(403, "RBAC: access denied", std::nullopt,
                fmt::format("rbac_access_denied_matched_policy[{}]", policy.empty() ? "none" : policy));
+}
+Reply payload_too_large() {
+  return plain(413, "Payload Too Large", std::nullopt, "request_payload_too_large");
 }
 Reply authorizer_failed(uint16_t status) {
   return plain(status, "", Flag::kExternalDenied, "ext_authz_error");
@@ -153,17 +158,20 @@ RenderedReply render(const Reply& reply, bool grpc, bool head, std::string_view 
   RenderedReply out;
   wire::Headers& headers = out.headers;
   headers.emplace_back(":status", grpc ? "200" : std::to_string(reply.status));
+  bool typed = wire::find_header(reply.headers, "content-type") != nullptr;
   if (grpc) {
     headers.emplace_back("content-type", "application/grpc");
     headers.emplace_back("grpc-status",
                          std::to_string(reply.grpc_status.value_or(grpc_status_of(reply.status))));
-    if (!reply.body.empty()) headers.emplace_back("grpc-message", reply.body);
+    if (!reply.body.empty()) headers.emplace_back("grpc-message", wire::grpc_percent_encode(reply.body));
   } else {
     headers.emplace_back("content-length", std::to_string(reply.body.size()));
-    if (!reply.body.empty()) headers.emplace_back("content-type", "text/plain");
+    if (!reply.body.empty() && !typed) headers.emplace_back("content-type", "text/plain");
     if (!head) out.body = reply.body;
   }
-  headers.insert(headers.end(), reply.headers.begin(), reply.headers.end());
+  for (const auto& header : reply.headers) {
+    if (!grpc || header.first != "content-type") headers.push_back(header);
+  }
   if (!server.empty()) headers.emplace_back("server", server);
   headers.emplace_back("date", http_date(now));
   if (reply.close) headers.emplace_back("connection", "close");

@@ -36,6 +36,7 @@ Reply overflow();
 Reply route_timeout();
 Reply per_try_timeout();
 Reply denied(std::string_view policy);  // "" no policy allowed it
+Reply payload_too_large();
 // The external authorizer could not be asked, or its answer not be understood.
 Reply authorizer_failed(uint16_t status);
 Reply rate_limited();

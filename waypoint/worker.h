@@ -83,6 +83,9 @@ class Worker {
     std::unique_ptr<const TelemetryRules> telemetry;
   };
   const Compiled& compiled(const model::WaypointServiceRef& rules);
+  // Of bodies that authorizers are shown now.
+  static constexpr size_t kShownBytesMax = 64 * 1024 * 1024;
+  size_t& shown_bytes() { return shown_bytes_; }
   jwt::TokenCache& token_cache() { return token_cache_; }
   // A header value with its %OPERATORS% expanded.
   std::string format(const std::string& value, const RequestRecord& record);
@@ -130,6 +133,7 @@ class Worker {
   std::map<std::string, LogFormat> formats_;
   std::map<const model::WaypointService*, Compiled> compiled_;
   jwt::TokenCache token_cache_;
+  size_t shown_bytes_ = 0;
   bool draining_ = false;
   LagWatch lag_;
   base::TimePoint say_overloaded_again_{};

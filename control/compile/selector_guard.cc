@@ -98,14 +98,6 @@ class GuardMaker {
     model::HttpPolicy made = compile_http_policy(*rules, [&](const std::string& what) {
       context_.find("IST0106", Severity::kError, policy.source->meta, "AuthorizationPolicy", what);
     });
-    if (made.action == model::HttpPolicy::Action::kCustom) {
-      // Whom to ask is known only once an endpoint is, and then the request is on its way.
-      made.action = model::HttpPolicy::Action::kDeny;
-      context_.find(
-          "MSH001", Severity::kError, policy.source->meta, "AuthorizationPolicy",
-          "CUSTOM is asked by targetRefs only: what it matches by selector is refused; culvert policy "
-          "convert prints the form with targetRefs");
-    }
     made.selector = coverage.labels;
     made.selector_everywhere = coverage.everywhere;
     if (coverage.ns != made.ns) made.selector_ns = coverage.ns;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "control/compile/authorizers.h"
 #include "control/compile/backends.h"
 #include "control/compile/context.h"
 #include "control/compile/gateway_routes.h"
@@ -48,6 +49,8 @@ class WaypointCompiler {
   void compile_routes(const model::Service& service, const Waypoint& waypoint, model::WaypointService& out);
   // By targetRefs; `source` null: for pods addressed as such.
   void compile_guard(const ServiceSource* source, const Waypoint& waypoint, model::Guard& out);
+  // Whom its policies ask.
+  void compile_authorizers(model::Guard& out);
   void compile_pods(const std::string& key, const Waypoint& waypoint);
   // After the routes, which policies may be bound to.
   void compile_rate_limits(const ServiceSource& source, const std::vector<std::string>& waypoints,
@@ -81,6 +84,13 @@ class WaypointCompiler {
   std::vector<const kube::RateLimitPolicy*> rate_limits_;
   std::vector<const kube::Telemetry*> telemetries_;
   std::set<const void*> in_force_;  // of the two, somewhere
+  AuthorizerScope authorizer_scope_;
+  struct KnownAuthorizer {
+    std::optional<model::Authorizer> made;
+    std::string why;  // not made
+  };
+  std::map<std::string, KnownAuthorizer> authorizers_;  // by name
+  std::set<std::string> unasked_;                       // policies that have been told about
   TelemetryScope telemetry_scope_;
   // Most services of a namespace have the same.
   std::map<std::vector<TelemetryLayer>, model::Telemetry> telemetry_of_;
@@ -110,6 +120,13 @@ WaypointCompiler::WaypointCompiler(Context& context)
     kube::Meta at = service.meta;
     if (line > 0) at.origin.line = line;
     context_.find("MSH011", Severity::kWarning, at, "VirtualService", what);
+  };
+  authorizer_scope_.mesh = mesh_;
+  authorizer_scope_.root_namespace = context.options.root_namespace;
+  authorizer_scope_.cluster_domain = context.options.cluster_domain;
+  authorizer_scope_.service = scope_.service;
+  authorizer_scope_.has_port = [this](const Name& name, uint16_t port) {
+    return context_.out.services.at(name.to_string())->port(port) != nullptr;
   };
   telemetry_scope_.cluster_domain = context.options.cluster_domain;
   telemetry_scope_.root_namespace = context.options.root_namespace;
@@ -326,6 +343,28 @@ void WaypointCompiler::compile_guard(const ServiceSource* source, const Waypoint
   }
 }
 
+void WaypointCompiler::compile_authorizers(model::Guard& out) {
+  std::set<std::string> seen;
+  for (const model::HttpPolicy& policy : out.policies) {
+    if (policy.action != model::HttpPolicy::Action::kCustom) continue;
+    if (seen.insert(policy.provider).second) {
+      auto [known, fresh] = authorizers_.try_emplace(policy.provider);
+      if (fresh) {
+        known->second.made = compile_authorizer(policy.provider, authorizer_scope_,
+                                                [&](const std::string& what) { known->second.why = what; });
+      }
+      if (known->second.made) out.authorizers.push_back(*known->second.made);
+    }
+    const KnownAuthorizer& one = authorizers_.at(policy.provider);
+    std::string key = policy.ns + "/" + policy.name;
+    auto source = context_.objects.authorization_policies.find(key);
+    if (one.made || source == context_.objects.authorization_policies.end() || !unasked_.insert(key).second) {
+      continue;
+    }
+    context_.find("MSH026", Severity::kError, source->second->meta, "AuthorizationPolicy", one.why);
+  }
+}
+
 uint32_t WaypointCompiler::ready_replicas(const Waypoint& waypoint) const {
   uint32_t count = 0;
   for (const auto& [key, pod] : context_.objects.pods) {
@@ -442,6 +481,7 @@ void WaypointCompiler::compile_service(const std::string& key, const model::Serv
     if (source != context_.sources.end()) reach.services.push_back(&source->second);
   }
   compile_selector_guard(context_, reach, out.guard);
+  compile_authorizers(out.guard);
   compile_rate_limits(context_.sources.at(key), bound_to->second, out);
   out.telemetry = compile_service_telemetry(context_.sources.at(key), bound_to->second);
   context_.out.waypoint_services[key] = std::make_shared<const model::WaypointService>(std::move(out));
@@ -454,6 +494,7 @@ void WaypointCompiler::compile_pods(const std::string& key, const Waypoint& wayp
   out.service = model::pods_of_waypoint(waypoint.ns, waypoint.name);
   compile_guard(nullptr, waypoint, out.guard);
   compile_selector_guard(context_, {{}, allowed_namespaces(context_, waypoint)}, out.guard);
+  compile_authorizers(out.guard);
   std::string name = out.service.to_string();
   context_.out.waypoints_of[name] = {key};
   context_.out.waypoint_services[name] = std::make_shared<const model::WaypointService>(std::move(out));

@@ -97,6 +97,33 @@ struct HttpPolicy {
   bool operator==(const HttpPolicy&) const = default;
 };
 
+// Who is asked for kCustom policies: an external authorizer (section 2.6.6).
+struct Authorizer {
+  // What is shown to it of the request's body.
+  struct Body {
+    uint32_t bytes_max = 0;
+    bool partial = false;   // of a longer one the beginning; else it is refused
+    bool as_bytes = false;  // gRPC: in raw_body instead of body
+    bool operator==(const Body&) const = default;
+  };
+  std::string name;   // what policies call it
+  bool http = false;  // a copy of the request's head; else gRPC, envoy.service.auth.v3
+  NamespacedHostname service;
+  uint16_t port = 0;
+  base::Duration timeout = std::chrono::seconds(600);
+  bool fail_open = false;          // a failure lets the request pass
+  bool clear_route_cache = false;  // routes match what it made of the request
+  uint16_t status_on_error = 403;
+  std::optional<Body> body;
+  // The rest is of HTTP; names match in lower case.
+  std::string path_prefix;
+  std::vector<TextMatch> request_headers;                         // shown to it beside those that always are
+  std::vector<std::pair<std::string, std::string>> more_headers;  // and with these, lower case
+  // Of its answer. The last, if empty, means all.
+  std::vector<TextMatch> to_upstream_on_allow, to_client_on_allow, to_client_on_deny;
+  bool operator==(const Authorizer&) const = default;
+};
+
 struct TokenPlace {
   enum class Kind : uint8_t { kHeader, kParameter, kCookie };
   Kind kind = Kind::kHeader;
@@ -154,8 +181,19 @@ struct RateLimitRule {
   uint64_t cost = 1;
   std::string cost_header;  // of the response, charged afterwards; "" none
   uint32_t keys_max = 65536;
-  std::string route;  // only requests on a route of this name or origin; "" all
+  std::string route;    // only requests on a route of this name or origin; "" all
+  bool global = false;  // counted by the policy's service, by requests and per alone
   bool operator==(const RateLimitRule&) const = default;
+};
+
+// Who counts for all replicas (section 4.3): envoy.service.ratelimit.v3.
+struct RateLimitService {
+  NamespacedHostname service;
+  uint16_t port = 0;
+  std::string domain;
+  base::Duration timeout = std::chrono::milliseconds(20);
+  bool deny_on_failure = false;
+  bool operator==(const RateLimitService&) const = default;
 };
 
 struct RateLimitPolicy {
@@ -166,6 +204,7 @@ struct RateLimitPolicy {
   uint16_t status = 429;
   HeaderStyle headers = HeaderStyle::kStandard;
   uint32_t grpc_status = 8;
+  std::optional<RateLimitService> service;  // of rules that are global; none: it is not known
   bool operator==(const RateLimitPolicy&) const = default;
 };
 
@@ -173,6 +212,7 @@ struct Guard {
   std::vector<HttpPolicy> policies;  // in the order of section 2.6.1 within an action
   std::vector<RequestAuthentication> authentications;
   std::vector<RateLimitPolicy> rate_limits;
+  std::vector<Authorizer> authorizers;  // that kCustom policies name and the mesh knows, each once
   bool operator==(const Guard&) const = default;
 };
 

@@ -482,6 +482,32 @@ void map(Way& way, HttpPolicy& m, pbw::HttpPolicy& p) {
 }
 
 template <class Way>
+void map(Way& way, Authorizer::Body& m, pbw::Authorizer::Body& p) {
+  FIELD(bytes_max);
+  FIELD(partial);
+  FIELD(as_bytes);
+}
+
+template <class Way>
+void map(Way& way, Authorizer& m, pbw::Authorizer& p) {
+  FIELD(name);
+  FIELD(http);
+  MESSAGE(service);
+  FIELD(port);
+  DURATION(timeout);
+  FIELD(fail_open);
+  FIELD(clear_route_cache);
+  FIELD(status_on_error);
+  OPTIONAL(body, Authorizer::Body);
+  FIELD(path_prefix);
+  TEXTS(request_headers);
+  LIST(more_headers, fresh<TextPair>);
+  TEXTS(to_upstream_on_allow);
+  TEXTS(to_client_on_allow);
+  TEXTS(to_client_on_deny);
+}
+
+template <class Way>
 void map(Way& way, TokenPlace& m, pbw::TokenPlace& p) {
   CHOICE(kind, TokenPlace::Kind::kCookie);
   FIELD(name);
@@ -527,6 +553,16 @@ void map(Way& way, RateLimitRule& m, pbw::RateLimitRule& p) {
   FIELD(cost_header);
   FIELD(keys_max);
   FIELD(route);
+  FIELD(global);
+}
+
+template <class Way>
+void map(Way& way, RateLimitService& m, pbw::RateLimitService& p) {
+  MESSAGE(service);
+  FIELD(port);
+  FIELD(domain);
+  DURATION(timeout);
+  FIELD(deny_on_failure);
 }
 
 template <class Way>
@@ -537,6 +573,7 @@ void map(Way& way, RateLimitPolicy& m, pbw::RateLimitPolicy& p) {
   FIELD(status);
   CHOICE(headers, RateLimitPolicy::HeaderStyle::kNone);
   FIELD(grpc_status);
+  OPTIONAL(service, RateLimitService);
 }
 
 // --- telemetry ---
@@ -619,6 +656,7 @@ void map(Way& way, WaypointService& m, pbw::WaypointService& p) {
   way.list("authentications", m.guard.authentications, *p.mutable_authentications(),
            fresh<RequestAuthentication>, each);
   way.list("rate_limits", m.guard.rate_limits, *p.mutable_rate_limits(), fresh<RateLimitPolicy>, each);
+  way.list("authorizers", m.guard.authorizers, *p.mutable_authorizers(), fresh<Authorizer>, each);
   way.list("metrics", m.telemetry.metrics, *p.mutable_metrics(), fresh<MetricOverride>, each);
   way.list("access_logs", m.telemetry.access_logs, *p.mutable_access_logs(), fresh<AccessLogRule>, each);
   way.optional(

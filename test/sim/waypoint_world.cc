@@ -168,14 +168,41 @@ std::pair<std::string, std::string> WaypointWorld::issue_pem(const std::string& 
   return {*ca_.sign(leaf), key.to_pem()};
 }
 
-HttpPod& WaypointWorld::add_pod(const std::string& name, const std::string& ip, const std::string& version) {
+HttpPod& WaypointWorld::start_pod(const std::string& name, const std::string& ip, uint16_t port) {
   HttpPod& pod = pods_.emplace_back();
   pod.name = name;
   pod.host = &network.add_host(name, "n3", {*base::IpAddr::parse(ip)});
   pod.network = network.process(*pod.host);
-  pod.listener = std::move(*pod.network->listen({base::IpAddr::any_v4(), 8080}, {}));
+  pod.listener = std::move(*pod.network->listen({base::IpAddr::any_v4(), port}, {}));
   pod.acceptor = std::make_unique<async::Scope>(loop);
   pod.acceptor->spawn(serve(*this, pod));
+  return pod;
+}
+
+HttpPod& WaypointWorld::add_side(const std::string& name, const std::string& ip,
+                                 const model::NamespacedHostname& service, uint16_t port) {
+  HttpPod& pod = start_pod(name, ip, port);
+  pod.side = true;
+  pod.http2 = false;
+  model::Service made;
+  made.name = name;
+  made.ns = service.ns;
+  made.hostname = service.hostname;
+  made.ports = {{port, port, model::AppProtocol::kUnknown}};
+  model::Workload workload;
+  workload.uid = "c//Pod/" + service.ns.str() + "/" + name;
+  workload.name = name;
+  workload.ns = service.ns;
+  workload.trust_domain = "cluster.local";
+  workload.service_account = name;
+  workload.addresses = {pod.host->ips().front()};
+  workload.services = {{service, {{port, port}}}};
+  add(std::move(made), std::move(workload));
+  return pod;
+}
+
+HttpPod& WaypointWorld::add_pod(const std::string& name, const std::string& ip, const std::string& version) {
+  HttpPod& pod = start_pod(name, ip, 8080);
   model::WaypointUpdate update;
   update.labels = {{"c//Pod/shop/" + name, {{"app", "api"}, {"version", version}}}};
   l7_ = l7_->with(std::move(update));
@@ -243,6 +270,7 @@ void WaypointWorld::publish() {
   service.ports = {{80, 8080, protocol_}};
   update.services.push_back(std::move(service));
   for (const HttpPod& pod : pods_) {
+    if (pod.side) continue;
     model::Workload workload;
     workload.uid = "c//Pod/shop/" + pod.name;
     workload.name = pod.name;
@@ -276,12 +304,17 @@ Task<void> WaypointWorld::answer(WaypointWorld& world, HttpPod& pod,
   wire::Headers headers{{":status", std::to_string(pod.status)}, {"x-pod", pod.name}};
   headers.insert(headers.end(), pod.headers.begin(), pod.headers.end());
   std::vector<uint8_t> block(16 * 1024);
+  std::string received;
   if (pod.echo) request->respond(headers, false);
   for (;;) {
     Result<size_t> got = co_await io::read_some(*request, block);
     if (!got) co_return;
-    if (*got == 0) break;
+    if (*got == 0) {
+      pod.bodies.push_back(std::move(received));
+      break;
+    }
     pod.bytes_in += *got;
+    received.append(reinterpret_cast<const char*>(block.data()), *got);
     if (!pod.echo) continue;
     Result<> wrote = co_await io::write_all(*request, base::ByteView(block).first(*got));
     if (!wrote) co_return;
@@ -293,7 +326,11 @@ Task<void> WaypointWorld::answer(WaypointWorld& world, HttpPod& pod,
     Result<> wrote = co_await io::write_all(*request, base::as_bytes(body));
     if (!wrote) co_return;
   }
-  if (!pod.bare) request->shutdown_write();
+  if (!pod.bare && !pod.trailers.empty()) {
+    request->send_trailers(pod.trailers);
+  } else if (!pod.bare) {
+    request->shutdown_write();
+  }
   co_await io::flush(*request);
 }
 

@@ -36,11 +36,15 @@ class RecordingTelemetry final : public waypoint::Telemetry {
   void tcp_bytes(const waypoint::RequestRecord&, const waypoint::TelemetryRules*, const waypoint::MeshState&,
                  uint64_t, uint64_t) override {}
   void rate_limited(const decide::RateLimitNote&, bool) override {}
+  void asked(Asked, std::string_view name, std::string_view result, base::Duration) override {
+    questions.push_back(std::string(name) + " " + std::string(result));
+  }
   void connect_refused(std::string_view code) override { refusals.emplace_back(code); }
   void handshake_failed() override { ++failed_handshakes; }
 
   std::deque<waypoint::RequestRecord> records;
   std::vector<std::string> refusals;
+  std::vector<std::string> questions;  // "provider result"
   int tcp_connections = 0, failed_handshakes = 0;
   waypoint::SpanExporter* spans = nullptr;
 };
@@ -66,9 +70,11 @@ struct HttpPod {
   std::unique_ptr<async::Scope> acceptor;
   uint64_t connections = 0;
   std::vector<wire::Headers> requests;
+  std::vector<std::string> bodies;  // of requests that were read to the end
   int status = 200;
   wire::Headers headers;  // beside its own
   std::string body;       // "" answers its name
+  wire::Headers trailers;
   base::Duration delay{0};
   bool break_off = false;     // resets instead of answering
   bool echo = false;          // answers with the request's body
@@ -84,6 +90,7 @@ struct HttpPod {
   std::vector<std::string> client_uris;  // and who it was, if it said
   bool raw_waits = false;                // then the end comes only after ten minutes
   uint64_t bytes_in = 0;
+  bool side = false;  // of another service
 };
 
 struct Request {
@@ -109,6 +116,9 @@ class WaypointWorld {
   HttpPod& add_pod(const std::string& name, const std::string& ip, const std::string& version);
   // The same outside of the mesh, which knows nothing about it.
   HttpPod& add_outside(const std::string& name, const std::string& ip, uint16_t port);
+  // The same for a service of its own, on its port: somebody the waypoint asks.
+  HttpPod& add_side(const std::string& name, const std::string& ip, const model::NamespacedHostname& service,
+                    uint16_t port);
   HttpPod& pod(const std::string& name);
   // Takes no more connections: they are refused.
   void close(HttpPod& pod);
@@ -146,6 +156,7 @@ class WaypointWorld {
  private:
   struct Client;
   Client& client(const std::string& account);
+  HttpPod& start_pod(const std::string& name, const std::string& ip, uint16_t port);
   void publish();
   static async::Task<base::Result<wire::TlsIdentityRef>> give(wire::TlsIdentityRef identity);
   static async::Task<void> serve(WaypointWorld& world, HttpPod& pod);

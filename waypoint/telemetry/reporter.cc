@@ -190,6 +190,24 @@ void Reporter::rate_limited(const decide::RateLimitNote& note, bool admitted) {
   bump("mesh_ratelimit_requests_total", std::move(labels));
 }
 
+void Reporter::asked(Asked whom, std::string_view name, std::string_view result, base::Duration took) {
+  bool authorizer = whom == Asked::kAuthorizer;
+  std::string who;
+  observe::append_label(who, authorizer ? "provider" : "service", name);
+  std::string labels = who;
+  observe::append_label(labels, "result", result);
+  bump(authorizer ? "mesh_waypoint_ext_authz_requests_total" : "mesh_ratelimit_service_requests_total",
+       std::move(labels));
+  auto above = std::find_if(kLatencyBounds.begin(), kLatencyBounds.end(),
+                            [&](unsigned bound) { return took <= std::chrono::milliseconds(bound); });
+  std::lock_guard lock(mutex_);
+  Latency& latency = latencies_[{
+      authorizer ? "mesh_waypoint_ext_authz_duration_seconds" : "mesh_ratelimit_service_duration_seconds",
+      std::move(who)}];
+  ++latency.buckets[static_cast<size_t>(above - kLatencyBounds.begin())];
+  latency.seconds += std::chrono::duration<double>(took).count();
+}
+
 void Reporter::connect_refused(std::string_view code) {
   std::string labels;
   observe::append_label(labels, "reason", code);
@@ -217,6 +235,20 @@ std::string Reporter::render_metrics(base::TimePoint now) {
     } else {
       fmt::format_to(to, "{}{{{}}} {}\n", name, labels, value);
     }
+  }
+  last = {};
+  for (const auto& [key, latency] : latencies_) {
+    const auto& [name, labels] = key;
+    if (name != last) fmt::format_to(to, "# TYPE {} histogram\n", name);
+    last = name;
+    uint64_t count = 0;
+    for (size_t i = 0; i < kLatencyBounds.size(); ++i) {
+      count += latency.buckets[i];
+      fmt::format_to(to, "{}_bucket{{{},le=\"{}\"}} {}\n", name, labels, kLatencyBounds[i] / 1000.0, count);
+    }
+    count += latency.buckets.back();
+    fmt::format_to(to, "{0}_bucket{{{1},le=\"+Inf\"}} {2}\n{0}_sum{{{1}}} {3}\n{0}_count{{{1}}} {2}\n", name,
+                   labels, count, latency.seconds);
   }
   return out;
 }

@@ -4,6 +4,7 @@
 // control loop's.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -42,6 +43,7 @@ class Reporter final : public Telemetry {
   void tcp_bytes(const RequestRecord& record, const TelemetryRules* rules, const MeshState& state,
                  uint64_t received, uint64_t sent) override;
   void rate_limited(const decide::RateLimitNote& note, bool admitted) override;
+  void asked(Asked whom, std::string_view name, std::string_view result, base::Duration took) override;
   void connect_refused(std::string_view code) override;
   void handshake_failed() override;
 
@@ -50,6 +52,13 @@ class Reporter final : public Telemetry {
     std::string file, format;  // as they were given
     bool json = false;
     LogFormat compiled;
+  };
+  // How long those asked took. Upper bounds in milliseconds; the last bucket has none.
+  static constexpr std::array<unsigned, 12> kLatencyBounds = {1,   2,   5,    10,   25,   50,
+                                                              100, 250, 1000, 2500, 5000, 10000};
+  struct Latency {
+    std::array<uint64_t, kLatencyBounds.size() + 1> buckets{};
+    double seconds = 0;
   };
   using Observation = TrafficMetrics::Observation;
   void count(const RequestRecord& record, const TelemetryRules* rules, const MeshState& state,
@@ -65,6 +74,7 @@ class Reporter final : public Telemetry {
   std::mutex mutex_;  // of what follows
   std::shared_ptr<const Settings> settings_;
   std::map<std::pair<std::string, std::string>, uint64_t> counters_;  // by name and labels
+  std::map<std::pair<std::string, std::string>, Latency> latencies_;  // the same
   base::TimePoint refusals_since_{};
   unsigned refusals_told_ = 0;
   uint64_t refusals_untold_ = 0;

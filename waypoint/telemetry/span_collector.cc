@@ -9,10 +9,10 @@
 #include <utility>
 
 #include "net/conn/tls_dial.h"
-#include "net/io/stream_wait.h"
 #include "net/wire/grpc_frame.h"
 #include "waypoint/headers.h"
 #include "waypoint/telemetry/span_encoding.h"
+#include "waypoint/upstream/side_call.h"
 
 namespace culvert::waypoint {
 
@@ -85,34 +85,6 @@ SpanDelivery judge_grpc(const wire::Headers& response, const wire::Headers& trai
   return again ? later(std::move(reason)) : refused(std::move(reason));
 }
 
-// One request on a fresh stream, and its whole answer.
-struct Answer {
-  wire::Headers headers, trailers;
-  std::string body;
-};
-async::Task<Result<Answer>> converse(conn::HttpStream& stream, std::string body, async::Deadline deadline) {
-  Result<> written = co_await io::write_all(stream, base::as_bytes(body));
-  if (written) stream.shutdown_write();
-  // An answer may come before the whole request was taken: it says more than the broken write.
-  Result<wire::Headers> headers = co_await stream.response(deadline);
-  if (!headers) co_return fail(std::move(headers).error());
-  Answer answer;
-  answer.headers = std::move(*headers);
-  char block[4096];
-  for (;;) {
-    Result<size_t> got =
-        co_await io::read_some(stream, base::ByteSpan(reinterpret_cast<uint8_t*>(block), sizeof block));
-    if (!got) co_return fail(std::move(got).error());
-    if (*got == 0) break;
-    if (answer.body.size() + *got > SpanCollector::kAnswerBytesMax) {
-      co_return fail(Code::kExhausted, "the answer is too long");
-    }
-    answer.body.append(block, *got);
-  }
-  answer.trailers = stream.trailers();
-  co_return answer;
-}
-
 }  // namespace
 
 SpanDelivery judge_span_answer(Protocol protocol, const wire::Headers& response,
@@ -168,7 +140,7 @@ async::Task<Result<SpanDelivery>> SpanCollector::deliver(MeshStateRef state, std
   if (grpc()) body = wire::grpc_frame(body);
   Result<std::unique_ptr<conn::HttpStream>> stream = lease->open(request_headers(body.size()), false);
   if (!stream) co_return fail(std::move(stream).error());
-  Result<Answer> answer = co_await converse(**stream, std::move(body), deadline);
+  Result<SideAnswer> answer = co_await converse(**stream, std::move(body), kAnswerBytesMax, deadline);
   if (!answer) {
     report({decide::HostOutcome::Kind::kReset, 0});
     co_return fail(std::move(answer).error());

@@ -31,6 +31,10 @@ class Telemetry {
   // A rule was charged; `admitted` is the decision over all.
   virtual void rate_limited(const decide::RateLimitNote& note, bool admitted) = 0;
 
+  // Somebody was asked about a request beside its way: `result` for people and dashboards.
+  enum class Asked : unsigned char { kAuthorizer, kRateLimitService };
+  virtual void asked(Asked whom, std::string_view name, std::string_view result, base::Duration took) = 0;
+
   // --- of the process ---
   virtual void connect_refused(std::string_view code) = 0;
   virtual void handshake_failed() = 0;

@@ -384,13 +384,14 @@ spec: {address: 10.2.0.1, labels: {version: v3}}
   CHECK(mesh.workload_labels.at("Kubernetes/networking.istio.io/WorkloadEntry/shop/vm")->labels == vm);
 }
 
-TEST_CASE("CUSTOM by selector refuses at the waypoint, for nobody is asked there", "[policy]") {
+TEST_CASE("CUSTOM by selector is asked at the waypoint, of the endpoints it covers", "[policy]") {
   Compiled mesh = compile_yaml(
       bound_mesh() + policy("p", kApi + ", action: CUSTOM, provider: {name: x}, rules: [" + kGet + "]"));
   const auto& policies = mesh.waypoint_services.at("shop/api.shop.svc.cluster.local")->guard.policies;
   REQUIRE(policies.size() == 1);
-  CHECK(policies[0].action == model::HttpPolicy::Action::kDeny);
-  CHECK(finding(mesh, "MSH001").find("targetRefs") != std::string::npos);
+  CHECK(policies[0].action == model::HttpPolicy::Action::kCustom);
+  CHECK(policies[0].selector == model::LabelMap{{"app", "api"}});
+  CHECK(finding(mesh, "MSH026").find("has no provider x") != std::string::npos);
 }
 
 TEST_CASE("without a waypoint it is said what is refused and what to do", "[policy][CP7]") {

@@ -104,7 +104,25 @@ WaypointService rich_service() {
   limit.requests = 100;
   limit.per = 1min;
   limit.burst = 200;
-  s.guard.rate_limits = {{"shop", "rl", true, {limit}, 429, RateLimitPolicy::HeaderStyle::kBoth, 14}};
+  limit.global = true;
+  RateLimitService counts{{"rl", "ratelimit.rl.svc.cluster.local"}, 8081, "shop", 20ms, true};
+  s.guard.rate_limits = {{"shop", "rl", true, {limit}, 429, RateLimitPolicy::HeaderStyle::kBoth, 14, counts}};
+  Authorizer opa{"opa",
+                 true,
+                 {"auth", "opa.auth.svc.cluster.local"},
+                 9191,
+                 2s,
+                 true,
+                 true,
+                 418,
+                 Authorizer::Body{4096, true, true},
+                 "/check",
+                 {TextMatch::prefix("x-")},
+                 {{"x-from", "mesh"}},
+                 {TextMatch::exact("x-user")},
+                 {TextMatch::exact("x-seen")},
+                 {*TextMatch::make(TextMatch::Kind::kSuffix, "-why")}};
+  s.guard.authorizers = {opa, {"plain", false, {"auth", "grpc.auth.svc.cluster.local"}, 9000}};
   s.telemetry.metrics = {{"istio_requests_total", false, {{"path", "request.path"}, {"gone", ""}}}};
   s.telemetry.access_logs = {{false, "response.code >= 400"}};
   s.telemetry.trace = TraceRule{TraceRule::Protocol::kOtlpGrpc,
