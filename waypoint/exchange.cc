@@ -150,7 +150,7 @@ std::optional<Reply> shape(Exchange& x) {
       reply.headers = std::move(cors.headers);
       return reply;
     }
-    x.response_headers = std::move(cors.headers);
+    x.response_headers.insert(x.response_headers.end(), cors.headers.begin(), cors.headers.end());
   }
   if (chosen.redirect) {
     Reply reply;
@@ -187,7 +187,7 @@ std::optional<Reply> take_in(Exchange& x) {
 
 // The phases that never wait, in order; the first answer ends them.
 std::optional<Reply> decide_without_waiting(Exchange& x) {
-  for (auto phase : {authenticate, authorize, route, limit, shape}) {
+  for (auto phase : {authenticate, authorize, route, limit}) {
     if (auto reply = phase(x)) return reply;
   }
   return std::nullopt;
@@ -327,6 +327,8 @@ async::Task<void> serve_exchange(Worker& worker, ClientRef client, std::unique_p
     if (!hits.empty()) reply = co_await wait_for(x, ask_authorizers(x, std::move(hits)));
   }
   if (!reply && !x.client_gone) reply = decide_without_waiting(x);
+  if (!reply && !x.limits.global.empty()) reply = co_await wait_for(x, limit_globally(x));
+  if (!reply && !x.client_gone) reply = shape(x);
   if (!reply && x.route && x.route->fault) {
     const model::FaultInjection& fault = *x.route->fault;
     if (fault.delay.count() > 0 && decide::draw(fault.delay_percent, worker.rng())) {

@@ -70,8 +70,8 @@ struct Exchange {
   const model::RouteMatch* match = nullptr;
   const model::RouteTarget* target = nullptr;
   model::RouteTarget default_target;
-  wire::Headers upstream_request;  // what goes upstream: the request after rewrites and edits
-  std::vector<decide::RateLimitDecision::Later> charges;  // due once the response is known
+  wire::Headers upstream_request;    // what goes upstream: the request after rewrites and edits
+  decide::RateLimitDecision limits;  // what it is charged
   std::vector<std::string> response_cookies;
   wire::Headers response_headers;  // to be added to the answer, whoever gives it
   HeaderChanges response_changes;  // an authorizer's
@@ -89,5 +89,7 @@ async::Task<base::Result<std::optional<Reply>>> ask_authorizers(Exchange& x,
                                                                 std::vector<decide::CustomHit> hits);
 std::optional<Reply> authenticate(Exchange& x);
 std::optional<Reply> limit(Exchange& x);
+// Asks the services of rules that are counted for all replicas; only with x.limits.global.
+async::Task<base::Result<std::optional<Reply>>> limit_globally(Exchange& x);
 
 }  // namespace culvert::waypoint

@@ -460,7 +460,7 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   apply_changes(x_.response_changes, response);
   for (const auto& [name, value] : x_.response_headers) set_header(response, name, value);
   for (const std::string& cookie : x_.response_cookies) response.emplace_back("set-cookie", cookie);
-  decide::charge_later(x_.charges, response, loop_.now());
+  decide::charge_later(x_.limits.later, response, loop_.now());
   // Connections that nobody keeps cost nothing.
   if (x_.worker.shared().overload.pressure() >= Overload::Pressure::kSaving) {
     set_header(response, "connection", "close");

@@ -83,9 +83,11 @@ Reply payload_too_large() {
 Reply authorizer_failed(uint16_t status) {
   return plain(status, "", Flag::kExternalDenied, "ext_authz_error");
 }
-Reply rate_limited() {
-  Reply reply = plain(429, "local_rate_limited", Flag::kRateLimited, "local_rate_limited");
-  reply.headers.emplace_back("x-envoy-ratelimited", "true");
+Reply rate_limited() { return plain(429, "local_rate_limited", Flag::kRateLimited, "local_rate_limited"); }
+Reply rate_limited_globally() { return plain(429, "", Flag::kRateLimited, "request_rate_limited"); }
+Reply rate_limit_service_failed() {
+  Reply reply = plain(503, "", Flag::kRateLimitService, "rate_limiter_error");
+  reply.headers.emplace_back("retry-after", "1");
   return reply;
 }
 

@@ -39,7 +39,9 @@ Reply denied(std::string_view policy);  // "" no policy allowed it
 Reply payload_too_large();
 // The external authorizer could not be asked, or its answer not be understood.
 Reply authorizer_failed(uint16_t status);
-Reply rate_limited();
+Reply rate_limited();  // by our own count; the headers are the decision's
+Reply rate_limited_globally();
+Reply rate_limit_service_failed();
 Reply fault_abort(uint16_t status, std::optional<uint32_t> grpc_status);
 Reply malformed(wire::Http1Fault fault);
 Reply bad_path();

@@ -26,6 +26,7 @@
 #include "waypoint/state.h"
 #include "waypoint/telemetry/log_format.h"
 #include "waypoint/telemetry/telemetry.h"
+#include "waypoint/upstream/circuit.h"
 #include "waypoint/upstream/cluster.h"
 
 namespace culvert::waypoint {
@@ -37,6 +38,7 @@ struct Shared {
   Self self;
   SharedClusters clusters;
   decide::RateLimiters limiters;
+  Circuits circuits;
   Overload overload;
   std::atomic<uint64_t> next_connection_id{1};
 };

@@ -48,7 +48,7 @@ uint64_t part_of(uint64_t whole, uint32_t replicas) {
 }
 
 model::RateLimitRule compile_rule(const kube::RateLimitPolicy::Rule& in, const std::string& ns,
-                                  uint32_t replicas, const Complain& complain) {
+                                  uint32_t replicas, bool counted_outside, const Complain& complain) {
   model::RateLimitRule out;
   out.name = in.name;
   bool readable = true;
@@ -79,13 +79,37 @@ model::RateLimitRule compile_rule(const kube::RateLimitPolicy::Rule& in, const s
   out.cost = std::min(in.cost, out.burst);
   out.cost_header = lower_case(in.cost_header);
   out.keys_max = in.max_keys;
-  if (in.global) {
-    complain(fmt::format(
-        "rule {}: scope Global: no service is asked in this version; every replica of the waypoint keeps the "
-        "limit by itself",
-        in.name));
+  out.global = in.global && counted_outside;
+  if (out.global && !in.cost_header.empty()) {
+    complain(fmt::format("rule {}: cost.responseHeader: no effect with scope Global: a request counts 1",
+                         in.name));
   }
+  if (out.global) out.cost = in.cost;
   return out;
+}
+
+// Who counts; nobody: every replica does.
+std::optional<model::RateLimitService> compile_service(const kube::RateLimitPolicy::Global& in,
+                                                       const RateLimitScope& scope,
+                                                       const Complain& complain) {
+  auto lose = [&](const std::string& why) {
+    complain(fmt::format(
+        "global.backendRef: {}: every replica of the waypoint keeps the limits of scope Global by itself",
+        why));
+    return std::nullopt;
+  };
+  if (!in.backend.group.empty() || in.backend.kind != "Service") {
+    return lose(fmt::format("kind {} cannot be asked; name a Service", in.backend.kind));
+  }
+  std::optional<model::NamespacedHostname> service = scope.service(in.backend.name, in.backend.ns);
+  if (!service)
+    return lose(fmt::format("there is no Service {}{}{}", in.backend.ns, in.backend.ns.empty() ? "" : "/",
+                            in.backend.name));
+  uint16_t port = in.backend.port;
+  if (!scope.has_port(*service, port)) {
+    return lose(fmt::format("Service {} has no port {}", service->to_string(), port));
+  }
+  return model::RateLimitService{std::move(*service), port, in.domain, in.timeout, in.deny_on_failure};
 }
 
 }  // namespace
@@ -99,11 +123,14 @@ model::RateLimitPolicy compile_rate_limit_policy(const kube::RateLimitPolicy& po
   out.status = policy.status;
   out.headers = style_of(policy.headers);
   out.grpc_status = policy.grpc_unavailable ? kGrpcUnavailable : kGrpcResourceExhausted;
+  bool global = std::any_of(policy.rules.begin(), policy.rules.end(),
+                            [](const kube::RateLimitPolicy::Rule& rule) { return rule.global; });
+  if (policy.global && global) out.service = compile_service(*policy.global, scope, complain);
   std::vector<std::string> routes = scope.routes;
   if (routes.empty()) routes.emplace_back();
   for (const std::string& route : routes) {
     for (const auto& in : policy.rules) {
-      out.rules.push_back(compile_rule(in, out.ns, scope.replicas, complain));
+      out.rules.push_back(compile_rule(in, out.ns, scope.replicas, out.service.has_value(), complain));
       out.rules.back().route = route;
     }
   }

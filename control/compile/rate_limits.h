@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,10 @@ namespace culvert::control {
 struct RateLimitScope {
   // Names or origins of the routes the policy is bound to, each with buckets of its own; empty: the service.
   std::vector<std::string> routes;
+  // A service by name, in the policy's namespace if `ns` is ""; none: there is no such.
+  std::function<std::optional<model::NamespacedHostname>(const std::string& name, const std::string& ns)>
+      service;
+  std::function<bool(const model::NamespacedHostname& service, uint16_t port)> has_port;
   uint32_t replicas = 1;  // ready ones of the waypoint; rules with share: Divided get their part
 };
 

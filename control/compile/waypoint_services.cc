@@ -403,6 +403,10 @@ void WaypointCompiler::compile_rate_limits(const ServiceSource& source,
   };
   for (const kube::RateLimitPolicy* policy : rate_limits_) {
     RateLimitScope scope;
+    scope.service = [&](const std::string& name, const std::string& ns) {
+      return find_service(name, ns.empty() ? policy->meta.ns : ns);
+    };
+    scope.has_port = authorizer_scope_.has_port;
     bool whole = std::any_of(waypoints.begin(), waypoints.end(), [&](const std::string& name) {
       return bound(*policy, &source, context_.waypoints.at(name));
     });

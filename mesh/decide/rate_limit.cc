@@ -204,16 +204,17 @@ Headers headers_for(const RateLimitNote& note) {
   using Style = model::RateLimitPolicy::HeaderStyle;
   Headers out;
   const BucketState& state = note.state;
+  RateLimitNote::Limit limit = note.limit.value_or(RateLimitNote::Limit{note.rule->requests, note.rule->per});
   int64_t reset = whole_seconds(state.admitted ? state.reset : state.retry_after);
   Style style = note.policy->headers;
   if (style == Style::kStandard || style == Style::kBoth) {
     std::string name = quoted(note.rule->name);
     out.emplace_back("ratelimit-policy",
-                     fmt::format("{};q={};w={}", name, note.rule->requests, whole_seconds(note.rule->per)));
+                     fmt::format("{};q={};w={}", name, limit.requests, whole_seconds(limit.per)));
     out.emplace_back("ratelimit", fmt::format("{};r={};t={}", name, state.remaining, reset));
   }
   if (style == Style::kLegacy || style == Style::kBoth) {
-    out.emplace_back("x-ratelimit-limit", std::to_string(note.rule->requests));
+    out.emplace_back("x-ratelimit-limit", std::to_string(limit.requests));
     out.emplace_back("x-ratelimit-remaining", std::to_string(state.remaining));
     out.emplace_back("x-ratelimit-reset", std::to_string(reset));
   }
@@ -279,11 +280,17 @@ bool tighter(const RateLimitNote& a, const RateLimitNote& b) {
 
 }  // namespace
 
+std::vector<std::string> rate_limit_key_parts(const model::RateLimitRule& rule, const HttpRequestFacts& facts,
+                                              const RateLimitOptions& options) {
+  std::vector<std::string> out;
+  for (const model::RateLimitKey& key : rule.key) out.push_back(key_part(key, facts, options));
+  return out;
+}
+
 std::string rate_limit_key(const model::RateLimitRule& rule, const HttpRequestFacts& facts,
                            const RateLimitOptions& options) {
   std::string out;
-  for (const model::RateLimitKey& key : rule.key) {
-    std::string part = key_part(key, facts, options);
+  for (const std::string& part : rate_limit_key_parts(rule, facts, options)) {
     out.append(std::to_string(part.size())).append(":").append(part);
   }
   return out;
@@ -302,49 +309,66 @@ RateLimitDecision RateLimitRules::decide(const HttpRequestFacts& facts,
                                          const RateLimitOptions& options) const {
   RateLimitDecision out;
   if (options.http && is_preflight(facts)) return out;
-  struct Charged {
-    const RateLimiterRef& limiter;
-    std::string key;
-    uint64_t cost;
-  };
-  std::vector<Charged> charged;
-  const RateLimitNote* shown = nullptr;
-  size_t rules = 0;
-  for (const model::RateLimitPolicy& policy : *policies_) rules += policy.rules.size();
-  out.notes.reserve(rules);  // `shown` points into it
   for (size_t p = 0; p < policies_->size() && out.admitted; ++p) {
     const model::RateLimitPolicy& policy = (*policies_)[p];
     for (size_t r = 0; r < policy.rules.size() && out.admitted; ++r) {
       const model::RateLimitRule& rule = policy.rules[r];
       if (!concerns(rule, facts, options)) continue;
+      if (rule.global && policy.service) {
+        // Its service cannot be told afterwards what the response has cost.
+        uint64_t cost = rule.cost_header.empty() ? rule.cost : 1;
+        out.global.push_back({&policy, &rule, rate_limit_key_parts(rule, facts, options), cost});
+        continue;
+      }
       std::string key = rate_limit_key(rule, facts, options);
       // A cost that only the response will tell counts 1 until then.
       bool later = !rule.cost_header.empty();
       uint64_t cost = later ? 1 : rule.cost;
       const RateLimiterRef& limiter = limiters_[p][r];
       RateLimitNote note{&policy, &rule, limiter->charge(key, cost, options.now)};
-      out.notes.push_back(note);
       if (note.state.admitted) {
         if (later) out.later.push_back({limiter, key, rule.cost_header});
-        charged.push_back({limiter, std::move(key), cost});
-      } else if (!policy.shadow) {
-        out.admitted = false;
-        out.refused_by = &policy;
+        out.charged.push_back({limiter, std::move(key), cost});
+      } else {
+        out.admitted = policy.shadow;
       }
-      if (!policy.shadow && (!shown || !out.admitted || tighter(note, *shown))) shown = &out.notes.back();
+      out.notes.push_back(std::move(note));
     }
   }
-  if (shown) out.headers = headers_for(*shown);
-  if (out.admitted) return out;
-  for (const Charged& one : charged) one.limiter->refund(one.key, one.cost);
-  out.later.clear();
-  out.headers.emplace_back("x-envoy-ratelimited", "true");
-  if (out.refused_by->headers != model::RateLimitPolicy::HeaderStyle::kNone) {
-    // "0" would ask for an immediate retry.
-    out.headers.emplace_back("retry-after",
-                             std::to_string(std::max<int64_t>(1, whole_seconds(shown->state.retry_after))));
-  }
+  conclude(out, {});
   return out;
+}
+
+void give_back(RateLimitDecision& decision) {
+  for (const auto& one : decision.charged) one.limiter->refund(one.key, one.cost);
+  decision.charged.clear();
+  decision.later.clear();
+  decision.global.clear();
+}
+
+void conclude(RateLimitDecision& decision, std::vector<RateLimitNote> learned) {
+  for (RateLimitNote& note : learned) decision.notes.push_back(std::move(note));
+  const RateLimitNote* shown = nullptr;
+  decision.headers.clear();
+  for (const RateLimitNote& note : decision.notes) {
+    if (note.shadow() || note.failed) continue;
+    if (!note.state.admitted) {
+      shown = &note;
+      decision.admitted = false;
+      decision.refused_by = note.policy;
+      break;
+    }
+    if (!shown || tighter(note, *shown)) shown = &note;
+  }
+  if (shown) decision.headers = headers_for(*shown);
+  if (decision.admitted) return;
+  give_back(decision);
+  decision.headers.emplace_back("x-envoy-ratelimited", "true");
+  if (decision.refused_by->headers != model::RateLimitPolicy::HeaderStyle::kNone) {
+    // "0" would ask for an immediate retry.
+    decision.headers.emplace_back(
+        "retry-after", std::to_string(std::max<int64_t>(1, whole_seconds(shown->state.retry_after))));
+  }
 }
 
 void charge_later(const std::vector<RateLimitDecision::Later>& later, HeaderSpan response,

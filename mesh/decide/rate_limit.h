@@ -103,6 +103,13 @@ struct RateLimitNote {
   const model::RateLimitPolicy* policy = nullptr;
   const model::RateLimitRule* rule = nullptr;
   BucketState state;
+  // Of a global rule: what its service goes by, if it says so.
+  struct Limit {
+    uint64_t requests = 0;
+    base::Duration per{0};
+  };
+  std::optional<Limit> limit = std::nullopt;
+  bool failed = false;  // its service could not say, and nothing was charged
   bool shadow() const { return policy->shadow; }
 };
 
@@ -119,6 +126,22 @@ struct RateLimitDecision {
     std::string cost_header;
   };
   std::vector<Later> later;
+  // What is still to be asked, of the service of its policy; empty if it is refused without. With the answers
+  // go to `conclude`.
+  struct GlobalCharge {
+    const model::RateLimitPolicy* policy = nullptr;
+    const model::RateLimitRule* rule = nullptr;
+    std::vector<std::string> key_parts;  // of rule->key
+    uint64_t cost = 1;
+  };
+  std::vector<GlobalCharge> global;
+  // Given back if it is refused.
+  struct Charged {
+    RateLimiterRef limiter;
+    std::string key;
+    uint64_t cost = 1;
+  };
+  std::vector<Charged> charged;
 };
 
 struct RateLimitOptions {
@@ -132,7 +155,8 @@ struct RateLimitOptions {
 class RateLimitRules {
  public:
   RateLimitRules(std::shared_ptr<const std::vector<model::RateLimitPolicy>> policies, RateLimiters& tables);
-  // Charges all rules that match, in order; a refusal gives back what was charged before it. Preflights pass.
+  // Charges all local rules that match, in order; a refusal gives back what was charged before it. Global
+  // ones are gathered. Preflights pass.
   RateLimitDecision decide(const HttpRequestFacts& facts, const RateLimitOptions& options) const;
   bool empty() const { return policies_->empty(); }
 
@@ -141,11 +165,19 @@ class RateLimitRules {
   std::vector<std::vector<RateLimiterRef>> limiters_;  // by policy and rule
 };
 
+// Takes what was learned of `global` into the decision: whether it is admitted, by whom refused, headers.
+void conclude(RateLimitDecision& decision, std::vector<RateLimitNote> learned);
+// Gives back what was charged: the request is refused for another reason.
+void give_back(RateLimitDecision& decision);
+
 // Charges what a response says it has cost beyond the 1 that has been charged; a header that is absent or no
 // number says 1.
 void charge_later(const std::vector<RateLimitDecision::Later>& later, HeaderSpan response,
                   base::TimePoint now);
 
+// The parts of a rule's key, in order.
+std::vector<std::string> rate_limit_key_parts(const model::RateLimitRule& rule, const HttpRequestFacts& facts,
+                                              const RateLimitOptions& options);
 // The key of a rule: its parts, each with its length; "" if the rule has none.
 std::string rate_limit_key(const model::RateLimitRule& rule, const HttpRequestFacts& facts,
                            const RateLimitOptions& options);

@@ -8,6 +8,7 @@
 
 #include "proto/ext_authz.pb.h"
 #include "waypoint/headers.h"
+#include "waypoint/phases/text.h"
 
 namespace culvert::waypoint {
 
@@ -58,43 +59,6 @@ bool good_value(std::string_view value) {
                      [](unsigned char c) { return c == '\t' || (c >= 0x20 && c != 0x7f); });
 }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
-
-// protobuf's strings are UTF-8: what is not becomes '!'.
-std::string as_text(std::string_view bytes) {
-  std::string out(bytes);
-  for (size_t at = 0; at < out.size();) {
-    auto byte = static_cast<unsigned char>(out[at]);
-    size_t more = byte < 0x80                   ? 0
-                  : byte >= 0xc2 && byte < 0xe0 ? 1
-                  : (byte & 0xf0) == 0xe0       ? 2
-                  : byte >= 0xf0 && byte < 0xf5 ? 3
-                                                : 4;
-    bool good = more < 4 && at + more < out.size();
-    uint32_t code = more == 0 ? byte : byte & (0x3fu >> more);
-    for (size_t i = 1; good && i <= more; ++i) {
-      auto next = static_cast<unsigned char>(out[at + i]);
-      good = (next & 0xc0) == 0x80;
-      code = (code << 6) | (next & 0x3f);
-    }
-    // Overlong forms, surrogates, beyond the last code point.
-    if (more == 2) good = good && code >= 0x800 && (code < 0xd800 || code > 0xdfff);
-    if (more == 3) good = good && code >= 0x10000 && code <= 0x10ffff;
-    if (!good) {
-      out[at++] = '!';
-    } else {
-      at += more + 1;
-    }
-  }
-  return out;
-}
-
 std::string_view text_of(const wire::Headers& headers, std::string_view name) {
   const std::string* found = header_of(headers, name);
   return found ? std::string_view(*found) : std::string_view();
@@ -110,7 +74,7 @@ std::string_view protocol_of(conn::HttpVersion version) {
 }
 
 void put(HeaderChanges& out, How how, std::string_view name, std::string_view value) {
-  out.push_back({how, lower(name), std::string(value)});
+  out.push_back({how, lower_case(name), std::string(value)});
 }
 
 }  // namespace
@@ -196,7 +160,7 @@ void set_body(const model::Authorizer& authorizer, const CheckInput& input, pb::
   if (authorizer.body->as_bytes) {
     http.set_raw_body(std::string(input.body));
   } else {
-    http.set_body(as_text(input.body));
+    http.set_body(as_utf8(input.body));
   }
   (*http.mutable_headers())["x-envoy-auth-partial-body"] = input.partial ? "true" : "false";
 }
@@ -204,7 +168,8 @@ void set_body(const model::Authorizer& authorizer, const CheckInput& input, pb::
 // `lone`: without `append`, the published default of that list.
 HeaderChange change_of(const pb::HeaderValueOption& in, How lone) {
   const pb::HeaderValue& header = in.header();
-  HeaderChange out{lone, lower(header.key()), header.value().empty() ? header.raw_value() : header.value()};
+  HeaderChange out{lone, lower_case(header.key()),
+                   header.value().empty() ? header.raw_value() : header.value()};
   if (in.has_append()) {
     out.how = in.append().value() ? How::kAppend : How::kSet;
     return out;
@@ -224,9 +189,9 @@ std::string grpc_check(const model::Authorizer& authorizer, const CheckInput& in
   pb::CheckRequest request;
   pb::AttributeContext& about = *request.mutable_attributes();
   set_address(input.client, *about.mutable_source()->mutable_address());
-  if (input.facts.peer) about.mutable_source()->set_principal(as_text(input.facts.peer->to_string()));
+  if (input.facts.peer) about.mutable_source()->set_principal(as_utf8(input.facts.peer->to_string()));
   set_address(input.facts.destination, *about.mutable_destination()->mutable_address());
-  about.mutable_destination()->set_principal(as_text(input.own_principal));
+  about.mutable_destination()->set_principal(as_utf8(input.own_principal));
   auto since = input.time.time_since_epoch();
   auto seconds = std::chrono::floor<std::chrono::seconds>(since);
   pb::Timestamp& time = *about.mutable_request()->mutable_time();
@@ -234,16 +199,16 @@ std::string grpc_check(const model::Authorizer& authorizer, const CheckInput& in
   time.set_nanos(
       static_cast<int32_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count()));
   pb::HttpRequest& http = *about.mutable_request()->mutable_http();
-  http.set_id(as_text(text_of(input.request, "x-request-id")));
-  http.set_method(as_text(input.facts.method));
-  http.set_path(as_text(text_of(input.request, ":path")));
-  http.set_host(as_text(input.facts.authority));
-  http.set_scheme(as_text(input.facts.scheme));
+  http.set_id(as_utf8(text_of(input.request, "x-request-id")));
+  http.set_method(as_utf8(input.facts.method));
+  http.set_path(as_utf8(text_of(input.request, ":path")));
+  http.set_host(as_utf8(input.facts.authority));
+  http.set_scheme(as_utf8(input.facts.scheme));
   http.set_protocol(std::string(protocol_of(input.version)));
   int64_t size = -1;  // not known
   for (const auto& [name, value] : input.request) {
-    std::string& slot = (*http.mutable_headers())[as_text(name)];
-    slot += (slot.empty() ? "" : ",") + as_text(value);
+    std::string& slot = (*http.mutable_headers())[as_utf8(name)];
+    slot += (slot.empty() ? "" : ",") + as_utf8(value);
   }
   if (input.body_shown && !input.partial) size = static_cast<int64_t>(input.body.size());
   http.set_size(size);

@@ -178,15 +178,16 @@ void Reporter::bump(const char* name, std::string labels) {
 
 void Reporter::rate_limited(const decide::RateLimitNote& note, bool admitted) {
   // What another rule's refusal gave back was not used.
-  if (note.state.admitted && !admitted && !note.shadow()) return;
+  if (note.state.admitted && !admitted && !note.shadow() && !note.failed) return;
   std::string labels;
   observe::append_label(labels, "policy", note.policy->ns + "/" + note.policy->name);
   observe::append_label(labels, "rule", note.rule->name);
-  observe::append_label(labels, "scope", "local");
+  observe::append_label(labels, "scope", note.rule->global ? "global" : "local");
   observe::append_label(labels, "decision",
-                        note.state.admitted ? "admit"
-                        : note.shadow()     ? "shadow_reject"
-                                            : "reject");
+                        note.failed           ? "error"
+                        : note.state.admitted ? "admit"
+                        : note.shadow()       ? "shadow_reject"
+                                              : "reject");
   bump("mesh_ratelimit_requests_total", std::move(labels));
 }
 

@@ -161,12 +161,42 @@ TEST_CASE("what of a rule cannot be read makes it hold for everybody", "[waypoin
   CHECK_THAT(warned(mesh), Contains("the rule holds for every request"));
 }
 
-TEST_CASE("a global limit is kept by every replica, and said to be", "[waypoint-4.3]") {
-  auto mesh =
-      compile_yaml(kMesh + policy(kService, "{name: r1, scope: Global, limit: {requests: 5, per: 1s}}",
-                                  ", global: {backendRef: {name: rl, port: 8081}, domain: shop}"));
-  CHECK(limits(mesh).at(0).rules.at(0).requests == 5);
-  CHECK_THAT(warned(mesh), Contains("scope Global"));
+TEST_CASE("a global limit is counted by its service", "[waypoint-4.3]") {
+  const std::string counter =
+      "---\napiVersion: v1\nkind: Service\nmetadata: {name: rl, namespace: shop}\nspec: "
+      "{clusterIP: 10.96.0.8, selector: {app: rl}, ports: [{name: grpc, port: 8081}]}\n";
+  const std::string rules =
+      "{name: r1, scope: Global, limit: {requests: 5, per: 1s}, cost: {responseHeader: x-cost}}, "
+      "{name: r2, limit: {requests: 5, per: 1s}}";
+  auto with = [&](const std::string& backend, const std::string& more) {
+    return compile_yaml(
+        kMesh + counter +
+        policy(kService, rules, ", global: {backendRef: " + backend + ", domain: shop" + more + "}"));
+  };
+  auto mesh = with("{name: rl, port: 8081}", ", timeout: 50ms, onFailure: Deny");
+  const model::RateLimitPolicy& made = limits(mesh).at(0);
+  CHECK(made.service ==
+        model::RateLimitService{
+            {"shop", "rl.shop.svc.cluster.local"}, 8081, "shop", std::chrono::milliseconds(50), true});
+  CHECK(made.rules.at(0).global);
+  CHECK_FALSE(made.rules.at(1).global);
+  CHECK_THAT(warned(mesh), Contains("rule r1: cost.responseHeader: no effect with scope Global"));
+  // Who cannot be asked is named, and every replica counts.
+  struct Row {
+    const char* backend;
+    const char* says;
+  };
+  for (const Row& row :
+       {Row{"{name: gone, port: 8081}", "there is no Service gone"},
+        Row{"{name: rl, namespace: elsewhere, port: 8081}", "there is no Service elsewhere/rl"},
+        Row{"{name: rl, port: 1}", "has no port 1"}}) {
+    INFO(row.backend);
+    auto lost = with(row.backend, "");
+    CHECK_FALSE(limits(lost).at(0).service);
+    CHECK_FALSE(limits(lost).at(0).rules.at(0).global);
+    CHECK(limits(lost).at(0).rules.at(0).requests == 5);
+    CHECK_THAT(warned(lost), Contains(row.says) && Contains("every replica"));
+  }
 }
 
 }  // namespace culvert::test
