@@ -16,7 +16,8 @@ constexpr uint16_t kServerNameExtension = 0;
 constexpr uint16_t kAlpnExtension = 16;
 constexpr size_t kRecordBytesMax = 16384;
 
-// Reads numbers and length-prefixed runs; once something does not fit, everything after fails too.
+// Reads numbers and length-prefixed runs; once something does not fit, nothing is left and everything after
+// fails too, so that a loop over what is left ends.
 class Reader {
  public:
   explicit Reader(base::ByteView bytes) : bytes_(bytes) {}
@@ -29,7 +30,10 @@ class Reader {
     return value;
   }
   base::ByteView take(size_t size) {
-    if (size > bytes_.size()) ok_ = false;
+    if (size > bytes_.size()) {
+      ok_ = false;
+      bytes_ = {};
+    }
     if (!ok_) return {};
     base::ByteView out = bytes_.first(size);
     bytes_ = bytes_.subspan(size);

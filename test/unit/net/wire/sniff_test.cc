@@ -109,6 +109,10 @@ TEST_CASE("a ClientHello without a name, and what is none", "[sniff]") {
   CHECK(whole(server_name("a") + server_name("b")) == Kind::kNotTls);
   CHECK(whole(extension(0, "\x05")) == Kind::kNotTls);
   CHECK(whole("\x01") == Kind::kNotTls);
+  // A name longer than its list, and one cut off in its length.
+  CHECK(whole(extension(0, run(2, std::string("\0\0\x09x", 4)))) == Kind::kNotTls);
+  CHECK(whole(extension(16, run(2, "\x09x"))) == Kind::kNotTls);
+  CHECK(whole(extension(16, run(2, run(1, "h2") + "\xe9"))) == Kind::kNotTls);
   CHECK(kind("GET / HTTP/1.1\r\n") == Kind::kNotTls);
   CHECK(kind(std::string("\x15\x03\x01\x00\x02", 5)) == Kind::kNotTls);
   CHECK(kind(std::string("\x16\x02", 2)) == Kind::kNotTls);
