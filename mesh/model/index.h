@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "mesh/model/policy.h"
-#include "mesh/model/sharded_map.h"
+#include "mesh/model/hash_trie.h"
 #include "mesh/model/workload.h"
 
 namespace culvert::model {
@@ -103,17 +103,17 @@ using ServiceSet = std::vector<ServiceRef>;
 using PolicySet = std::vector<PolicyRef>;
 using EndpointsRef = std::shared_ptr<const EndpointList>;
 
-using WorkloadsByUid = ShardedMap<std::string_view, WorkloadRef, TextTraits>;
-using WorkloadsByAddress = ShardedMap<NetworkAddress, WorkloadSet, AddressTraits>;
-using WorkloadsByHost = ShardedMap<NamespacedHostname, WorkloadSet, HostTraits>;
-using WorkloadsLocal = ShardedMap<LocalKeyView, WorkloadSet, LocalTraits>;
-using ServicesByKey = ShardedMap<NamespacedHostname, ServiceRef, HostTraits>;
-using ServicesByHost = ShardedMap<Name, ServiceSet, TextTraits>;
-using ServicesByVip = ShardedMap<NetworkAddress, ServiceSet, AddressTraits>;
-using ServicesByCidr = ShardedMap<NetworkCidr, ServiceSet, CidrTraits>;
-using EndpointsByService = ShardedMap<NamespacedHostname, EndpointsRef, HostTraits>;
-using PoliciesByKey = ShardedMap<Name, PolicyRef, TextTraits>;
-using PoliciesByScope = ShardedMap<Name, PolicySet, TextTraits>;  // "" is global
+using WorkloadsByUid = HashTrie<std::string_view, WorkloadRef, TextTraits>;
+using WorkloadsByAddress = HashTrie<NetworkAddress, WorkloadSet, AddressTraits>;
+using WorkloadsByHost = HashTrie<NamespacedHostname, WorkloadSet, HostTraits>;
+using WorkloadsLocal = HashTrie<LocalKeyView, WorkloadSet, LocalTraits>;
+using ServicesByKey = HashTrie<NamespacedHostname, ServiceRef, HostTraits>;
+using ServicesByHost = HashTrie<Name, ServiceSet, TextTraits>;
+using ServicesByVip = HashTrie<NetworkAddress, ServiceSet, AddressTraits>;
+using ServicesByCidr = HashTrie<NetworkCidr, ServiceSet, CidrTraits>;
+using EndpointsByService = HashTrie<NamespacedHostname, EndpointsRef, HostTraits>;
+using PoliciesByKey = HashTrie<Name, PolicyRef, TextTraits>;
+using PoliciesByScope = HashTrie<Name, PolicySet, TextTraits>;  // "" is global
 
 // Everything a view is made of; copying it shares every map.
 struct ViewData {

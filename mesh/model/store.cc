@@ -15,8 +15,8 @@ using detail::WorkloadSet;
 template <class Map>
 struct BuilderFor;
 template <class Key, class Value, class Traits>
-struct BuilderFor<ShardedMap<Key, Value, Traits>> {
-  using type = ShardedMapBuilder<Key, Value, Traits>;
+struct BuilderFor<HashTrie<Key, Value, Traits>> {
+  using type = HashTrieBuilder<Key, Value, Traits>;
 };
 template <class Map>
 using Builder = typename BuilderFor<Map>::type;
@@ -67,6 +67,12 @@ void drop_repeated(std::vector<T>& items) {
   }
   items = std::move(seen);
   items.shrink_to_fit();
+}
+
+// clear() would go on walking as many buckets as the largest update has ever needed.
+template <class Map>
+void forget(Map& map) {
+  Map().swap(map);
 }
 
 }  // namespace
@@ -245,7 +251,7 @@ void MeshStore::Impl::report_identities(MeshChange& change) {
   }
   std::sort(change.local_identities_added.begin(), change.local_identities_added.end());
   std::sort(change.local_identities_gone.begin(), change.local_identities_gone.end());
-  local_before_.clear();
+  forget(local_before_);
 }
 
 void MeshStore::Impl::set_service(Service service) {
@@ -355,7 +361,7 @@ void MeshStore::Impl::settle_endpoints() {
     }
     if (!members || members->empty()) members_.erase(key);
   }
-  endpoint_changes_.clear();
+  forget(endpoint_changes_);
   replaced_.clear();
 }
 
