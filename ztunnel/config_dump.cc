@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "ztunnel/version.h"
 
@@ -38,7 +39,7 @@ const char* capital_type(model::WorkloadType type) {
   return "deployment";
 }
 
-Json ports(const std::vector<model::PortMapping>& mappings) {
+Json ports(std::span<const model::PortMapping> mappings) {
   Json out = Json::object();
   for (const auto& mapping : mappings) out[std::to_string(mapping.service_port)] = mapping.target_port;
   return out;

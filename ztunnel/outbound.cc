@@ -78,7 +78,7 @@ async::Task<void> through_tunnel(PodProxy& pod, io::Accepted& accepted, const mo
                                  async::StopSignal& signal) {
   Worker& worker = pod.worker();
   hbone::TunnelKey key{source.identity(), plan.allowed_identities, plan.next_hop, accepted.peer.ip,
-                       plan.destination_workload ? plan.destination_workload->uid : std::string()};
+                       plan.destination_workload ? plan.destination_workload->uid.str() : std::string()};
   hbone::ConnectRequest request = connect_request(pod, accepted.peer, source, plan);
   const config::ZtunnelConfig& config = worker.config();
   async::Deadline deadline =

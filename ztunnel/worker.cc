@@ -46,7 +46,7 @@ void Worker::stop_pod(const std::string& uid, async::DrainMode mode, async::Dead
 }
 
 PodProxy* Worker::pod_of(const model::Workload& workload) const {
-  auto found = by_workload_.find({workload.ns.str(), workload.name, workload.service_account.str()});
+  auto found = by_workload_.find({workload.ns.str(), workload.name.str(), workload.service_account.str()});
   if (found == by_workload_.end()) return nullptr;
   // Several workloads may bear one name (another node's, another network's): only the one xDS calls ours.
   const config::WorkloadName& name = found->second->info().name;

@@ -107,7 +107,7 @@ void set_policies(Context& context, const kube::Meta& meta, const std::vector<st
       std::for_each(bound->second.begin(), bound->second.end(), take);
     }
   }
-  for (const std::string& name : attached_policies(context, out.name, meta, all)) {
+  for (const std::string& name : attached_policies(context, out.name.str(), meta, all)) {
     out.authorization_policies.push_back(name);
   }
 }
@@ -176,9 +176,11 @@ void add_member(model::Workload& out, const std::string& ns, const std::string& 
   model::NamespacedHostname key{ns, hostname};
   if (out.membership(key)) return;
   Membership membership{std::move(key), std::move(ports)};
-  auto at = std::lower_bound(out.services.begin(), out.services.end(), membership,
+  std::vector<Membership> services = out.services.to_vector();
+  auto at = std::lower_bound(services.begin(), services.end(), membership,
                              [](const Membership& a, const Membership& b) { return a.service < b.service; });
-  out.services.insert(at, std::move(membership));
+  services.insert(at, std::move(membership));
+  out.services = services;
 }
 
 template <class Ports>
@@ -264,18 +266,19 @@ model::Locality parse_locality(const std::string& text) {
 // selectors go by; waypoints wait for them, so a workload without any says so too.
 void publish(Context& context, model::Workload out, kube::Labels labels) {
   auto& told = context.out.workload_labels;
-  told.try_emplace(told.end(), out.uid,
+  std::string uid = out.uid.str();
+  told.try_emplace(told.end(), uid,
                    std::make_shared<const model::WorkloadLabels>(
-                       model::WorkloadLabels{out.uid, {labels.begin(), labels.end()}}));
+                       model::WorkloadLabels{uid, {labels.begin(), labels.end()}}));
   std::shared_ptr<const model::Workload> made;
   if (context.previous) {
-    auto before = context.previous->workloads.find(out.uid);
+    auto before = context.previous->workloads.find(uid);
     if (before != context.previous->workloads.end() && *before->second == out) made = before->second;
   }
   if (!made) made = std::make_shared<const model::Workload>(std::move(out));
   // Sources come in the order of their names, so the end is nearly always the place.
   auto& workloads = context.out.workloads;
-  workloads.try_emplace(workloads.end(), made->uid, made);
+  workloads.try_emplace(workloads.end(), std::move(uid), made);
 }
 
 void compile_pod(Context& context, const kube::Pod& pod, const SliceIndex& slices) {

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "mesh/model/policy.h"
 #include "mesh/model/hash_trie.h"
+#include "mesh/model/policy.h"
 #include "mesh/model/workload.h"
 
 namespace culvert::model {
@@ -18,7 +18,7 @@ namespace culvert::model {
 struct Endpoint {
   WorkloadRef workload;
   uint32_t membership = 0;
-  const std::vector<PortMapping>& ports() const { return workload->services[membership].ports; }
+  const List<PortMapping>& ports() const { return workload->services[membership].ports; }
 };
 using EndpointList = std::vector<Endpoint>;
 

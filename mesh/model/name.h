@@ -48,6 +48,8 @@ class Name {
   friend bool operator==(const Name& a, const T& b) {
     return a.view() == std::string_view(b);
   }
+  friend std::string operator+(std::string a, const Name& b) { return std::move(a.append(b.view())); }
+  friend std::string operator+(const Name& a, std::string_view b) { return a.str().append(b); }
 
  private:
   struct Rep;

@@ -75,6 +75,13 @@ void forget(Map& map) {
   Map().swap(map);
 }
 
+template <class T>
+List<T> without_repeated(const List<T>& items) {
+  std::vector<T> out = items.to_vector();
+  drop_repeated(out);
+  return out.size() == items.size() ? items : List<T>(out);
+}
+
 }  // namespace
 
 class MeshStore::Impl {
@@ -105,6 +112,7 @@ class MeshStore::Impl {
   };
 
   void set_workload(Workload workload);
+  void share_lists(Workload& workload);
   void remove_workload(WorkloadRef old);
   void index_workload(const WorkloadRef& old, const WorkloadRef& next);
   void index_local(const WorkloadRef& old, const WorkloadRef& next);
@@ -161,17 +169,35 @@ MeshChange MeshStore::Impl::apply(MeshUpdate update) {
 }
 
 void MeshStore::Impl::set_workload(Workload workload) {
-  drop_repeated(workload.addresses);
-  std::sort(workload.services.begin(), workload.services.end(),
+  workload.addresses = without_repeated(workload.addresses);
+  std::vector<Membership> services = workload.services.to_vector();
+  std::sort(services.begin(), services.end(),
             [](const Membership& a, const Membership& b) { return a.service < b.service; });
   auto same = [](const Membership& a, const Membership& b) { return a.service == b.service; };
-  workload.services.erase(std::unique(workload.services.begin(), workload.services.end(), same),
-                          workload.services.end());
-  workload.services.shrink_to_fit();
-  const WorkloadRef* known = workloads_.find(workload.uid);
+  services.erase(std::unique(services.begin(), services.end(), same), services.end());
+  workload.services = services;
+  share_lists(workload);
+  const WorkloadRef* known = workloads_.find(workload.uid.view());
   WorkloadRef old = known ? *known : nullptr;
   if (old && *old == workload) return;
   index_workload(old, std::make_shared<const Workload>(std::move(workload)));
+}
+
+// Endpoints of one service are much alike: what is the same in the latest of them is held once.
+void MeshStore::Impl::share_lists(Workload& workload) {
+  if (workload.services.empty()) return;
+  const NamespacedHostname& service = workload.services.front().service;
+  const Workload* like = nullptr;
+  if (auto change = endpoint_changes_.find(service);
+      change != endpoint_changes_.end() && !change->second.added.empty()) {
+    like = change->second.added.back().workload.get();
+  } else if (auto members = members_.find(service); members != members_.end() && !members->second->empty()) {
+    like = members->second->back().workload.get();
+  }
+  if (!like) return;
+  if (like->services == workload.services) workload.services = like->services;
+  if (like->authorization_policies == workload.authorization_policies)
+    workload.authorization_policies = like->authorization_policies;
 }
 
 void MeshStore::Impl::remove_workload(WorkloadRef old) { index_workload(old, nullptr); }
@@ -202,9 +228,9 @@ void MeshStore::Impl::index_workload(const WorkloadRef& old, const WorkloadRef& 
     for (uint32_t i = 0; i < next->services.size(); ++i) {
       endpoint_changes_[next->services[i].service].added.push_back({next, i});
     }
-    workloads_.set(next->uid, next);
+    workloads_.set(next->uid.view(), next);
   } else {
-    workloads_.erase(std::string_view(old->uid));
+    workloads_.erase(old->uid.view());
   }
 }
 
@@ -393,7 +419,7 @@ NamePool& MeshStore::names() { return impl_->names_; }
 
 std::vector<std::string> MeshStore::address_names() const {
   std::vector<std::string> names;
-  view()->each_workload([&](const WorkloadRef& workload) { names.push_back(workload->uid); });
+  view()->each_workload([&](const WorkloadRef& workload) { names.push_back(workload->uid.str()); });
   view()->each_service([&](const ServiceRef& service) { names.push_back(service->key().to_string()); });
   std::sort(names.begin(), names.end());
   return names;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "mesh/model/identity.h"
+#include "mesh/model/list.h"
 #include "mesh/model/name.h"
 #include "net/base/ip.h"
 
@@ -100,22 +101,22 @@ struct AppTunnel {
 // The workload is an endpoint of `service`; `ports` override the service's own mapping.
 struct Membership {
   NamespacedHostname service;
-  std::vector<PortMapping> ports;
+  List<PortMapping> ports;
   bool operator==(const Membership&) const = default;
 };
 
+// A mesh may have a million of them: every field counts (bench_ingest).
 struct Workload {
-  std::string uid;  // primary key and xDS name; opaque
-  std::string name;
+  Name uid;  // primary key and xDS name; opaque
+  Name name;
   Name ns;
-  std::vector<base::IpAddr> addresses;
+  List<base::IpAddr> addresses;
   Name hostname;  // resolved at connect time if there is no usable address
   Name network;   // "" is the default network
   TunnelProtocol protocol = TunnelProtocol::kNone;
   NetworkMode network_mode = NetworkMode::kStandard;
   HealthStatus status = HealthStatus::kHealthy;
   WorkloadType type = WorkloadType::kDeployment;
-  bool native_tunnel = false;
   uint32_t capacity = 1;  // weight in the random choice; 0: never chosen
   Name trust_domain;
   Name service_account;
@@ -125,15 +126,16 @@ struct Workload {
   Name canonical_revision;
   Name workload_name;
   Locality locality;
-  std::optional<GatewayAddress> waypoint;         // for traffic addressed to the workload itself
-  std::optional<GatewayAddress> network_gateway;  // for callers of other networks
+  Boxed<GatewayAddress> waypoint;         // for traffic addressed to the workload itself
+  Boxed<GatewayAddress> network_gateway;  // for callers of other networks
   std::optional<AppTunnel> app_tunnel;
-  std::vector<Name> authorization_policies;  // "ns/name" of selector policies
-  std::vector<Membership> services;          // sorted by service, no duplicates
+  bool native_tunnel = false;
+  List<Name> authorization_policies;  // "ns/name" of selector policies
+  List<Membership> services;          // sorted by service, no duplicates
 
   Identity identity() const { return {trust_domain, ns, service_account}; }
   // Its uid says that it is a pod ("//Pod/").
-  bool is_pod() const { return uid.find("//Pod/") != std::string::npos; }
+  bool is_pod() const { return uid.view().find("//Pod/") != std::string_view::npos; }
   // Null if it is no endpoint of that service.
   const Membership* membership(const NamespacedHostname& service) const;
   bool operator==(const Workload&) const = default;

@@ -56,10 +56,11 @@ base::Result<> decode_waypoint_resource(base::ByteView bytes, const std::string&
 }
 
 // One resource into the update, or why not.
-base::Result<> decode_resource(const pbd::Resource& resource, std::string_view type_url,
+base::Result<> decode_resource(const pbd::Resource& resource, const model::Name& name,
                                DeltaXds::Outcome& outcome, model::NamePool& names) {
   model::MeshUpdate& update = outcome.update;
   const auto& any = resource.resource();
+  std::string_view type_url = outcome.type_url;
   if (any.type_url() != type_url) {
     return base::fail(base::Code::kInvalid,
                       "a resource of type \"" + any.type_url() + "\" in a response of another");
@@ -69,6 +70,7 @@ base::Result<> decode_resource(const pbd::Resource& resource, std::string_view t
     auto address = decode_address(bytes, resource.name(), names);
     if (!address) return base::fail(std::move(address).error());
     if (auto* workload = std::get_if<model::Workload>(&*address)) {
+      if (workload->uid == name) workload->uid = name;  // one text for both
       update.workloads.push_back(std::move(*workload));
     } else {
       update.services.push_back(std::move(std::get<model::Service>(*address)));
@@ -122,6 +124,13 @@ DeltaXds::DeltaXds(DeltaXdsOptions options) : options_(std::move(options)) {
   }
 }
 
+bool DeltaXds::TypeState::drop(std::string_view name) {
+  auto at = versions.find(name);
+  if (at == versions.end()) return false;
+  versions.erase(at);
+  return true;
+}
+
 DeltaXds::TypeState* DeltaXds::state_of(std::string_view type_url) {
   for (TypeState& state : types_) {
     if (state.url == type_url) return &state;
@@ -173,7 +182,7 @@ std::string DeltaXds::first_request(TypeState& state) {
   state.sweeping = false;
   state.sweep.clear();
   size_t bytes = request.ByteSizeLong();
-  for (const auto& [name, version] : state.versions) bytes += name.size() + version.size() + 12;
+  for (const auto& [name, version] : state.versions) bytes += name.view().size() + version.view().size() + 12;
   auto& versions = *request.mutable_initial_resource_versions();
   if (wildcard && !state.versions.empty() &&
       (without_versions_ || bytes > options_.first_request_bytes_max)) {
@@ -181,7 +190,7 @@ std::string DeltaXds::first_request(TypeState& state) {
     state.sweeping = true;
     for (const auto& [name, version] : state.versions) state.sweep.insert(name);
   } else {
-    for (const auto& [name, version] : state.versions) versions[name] = version;
+    for (const auto& [name, version] : state.versions) versions[name.str()] = version.str();
     if (!wildcard) {
       for (const auto& [key, used] : demanded_) versions.insert({key, ""});
     }
@@ -208,26 +217,30 @@ base::Result<DeltaXds::Outcome> DeltaXds::on_response(base::ByteView message, mo
   for (const auto& resource : response.resources()) {
     outcome.resource_bytes += resource.resource().value().size();
     // Named, therefore not gone, even if we cannot read it: the version we hold stays in use.
-    if (state->sweeping) state->sweep.erase(resource.name());
-    if (auto decoded = decode_resource(resource, outcome.type_url, outcome, names); !decoded) {
+    std::string_view text = resource.name();
+    auto known = state->versions.find(text);
+    model::Name name = known != state->versions.end() ? known->first : model::Name(text);
+    if (state->sweeping) state->sweep.erase(name);
+    if (auto decoded = decode_resource(resource, name, outcome, names); !decoded) {
       outcome.rejected.push_back({resource.name(), decoded.error().message()});
       continue;
     }
     ++outcome.accepted;
-    state->versions[resource.name()] = resource.version();
+    state->versions[name] = model::Name(resource.version());
+    if (!options_.on_demand) continue;
     outcome.answered.push_back(resource.name());
     for (const auto& alias : resource.aliases()) outcome.answered.push_back(alias);
   }
   std::vector<std::string>* removed = removed_names(outcome);
   for (const auto& name : response.removed_resources()) {
-    if (state->versions.erase(name) > 0) ++outcome.removed;
-    outcome.answered.push_back(name);
+    if (state->drop(name)) ++outcome.removed;
+    if (options_.on_demand) outcome.answered.push_back(name);
     if (removed) removed->push_back(name);
   }
   if (state->sweeping) {
     for (const auto& name : state->sweep) {
-      if (state->versions.erase(name) > 0) ++outcome.removed;
-      if (removed) removed->push_back(name);
+      if (state->drop(name)) ++outcome.removed;
+      if (removed) removed->push_back(name.str());
     }
     state->sweep.clear();
     state->sweeping = false;

@@ -116,9 +116,12 @@ class DeltaXds {
  private:
   struct TypeState {
     std::string_view url;
-    std::unordered_map<std::string, std::string> versions;  // what we hold: name to version
-    std::unordered_set<std::string> sweep;                  // held before a request without versions
-    bool sweeping = false;                                  // the next response is the full truth
+    // What we hold: name to version.
+    std::unordered_map<model::Name, model::Name, model::NameHash, model::NameEqual> versions;
+    std::unordered_set<model::Name, model::NameHash, model::NameEqual>
+        sweep;              // held before a request without
+    bool sweeping = false;  // the next response is the full truth
+    bool drop(std::string_view name);
   };
   TypeState* state_of(std::string_view type_url);
   std::string first_request(TypeState& state);

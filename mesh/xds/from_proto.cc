@@ -139,7 +139,7 @@ Result<> set_enums(model::Workload& to, const pbw::Workload& from) {
 }
 
 Result<> set_memberships(model::Workload& to, const pbw::Workload& from, NamePool& names) {
-  to.services.reserve(from.services().size());
+  std::vector<model::Membership> services;
   for (const auto& [key, list] : from.services()) {
     // The hostname part may hold no slash of its own; the first one separates.
     size_t slash = key.find('/');
@@ -147,9 +147,10 @@ Result<> set_memberships(model::Workload& to, const pbw::Workload& from, NamePoo
     std::string_view text = key;
     auto ports = ports_of(list.ports());
     if (!ports) return base::fail(std::move(ports).error().wrap("service " + key));
-    to.services.push_back(
+    services.push_back(
         {{names.intern(text.substr(0, slash)), names.intern(text.substr(slash + 1))}, *std::move(ports)});
   }
+  to.services = services;
   return {};
 }
 

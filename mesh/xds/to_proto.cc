@@ -69,8 +69,8 @@ void set_optional_parts(pbw::Workload& to, const model::Workload& from) {
 }
 
 void set_workload(pbw::Workload& to, const model::Workload& from) {
-  to.set_uid(from.uid);
-  to.set_name(from.name);
+  to.set_uid(from.uid.str());
+  to.set_name(from.name.str());
   to.set_namespace_(from.ns.str());
   for (const auto& ip : from.addresses) to.add_addresses(bytes_of(ip));
   to.set_hostname(from.hostname.str());

@@ -222,7 +222,7 @@ const Simple kSimple[] = {
     {"UPSTREAM_HOST", false, [](const RequestRecord& r) { return address(r.upstream_address); }},
     {"UPSTREAM_HOST_NAME", false,
      [](const RequestRecord& r) -> Value {
-       if (r.upstream && !r.upstream->name.empty()) return r.upstream->name;
+       if (r.upstream && !r.upstream->name.empty()) return r.upstream->name.str();
        return address(r.upstream_address);
      }},
     {"UPSTREAM_REMOTE_ADDRESS", false, [](const RequestRecord& r) { return address(r.upstream_address); }},

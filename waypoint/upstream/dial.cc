@@ -85,7 +85,7 @@ async::Task<std::expected<Dialled, UpstreamFailure>> Dialer::connect_tunnel(Dial
                        {target.workload->identity()},
                        {target.address.ip, model::kHbonePort},
                        self_.ip,
-                       target.workload->uid};
+                       target.workload->uid.str()};
   hbone::ConnectRequest request;
   request.authority = target.address.to_string();
   request.baggage = baggage_;

@@ -112,7 +112,7 @@ TEST_CASE(
   Compiled ready = compile(*world.again(), {});
   REQUIRE(ready.services.at(kService)->waypoint);
   CHECK(std::get<model::NetworkAddress>(ready.services.at(kService)->waypoint->destination).ip ==
-        workload.addresses.at(0));
+        workload.addresses.front());
   CHECK(ready.waypoint_services.at(kService) != nullptr);
 }
 

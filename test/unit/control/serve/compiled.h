@@ -22,7 +22,7 @@ inline model::Policy policy(std::string_view ns, std::string_view name) {
 inline control::Compiled compiled(std::vector<Workload> workloads, std::vector<Service> services = {},
                                   std::vector<model::Policy> policies = {}) {
   control::Compiled out;
-  for (auto& one : workloads) out.workloads[one.uid] = std::make_shared<const Workload>(one);
+  for (auto& one : workloads) out.workloads[one.uid.str()] = std::make_shared<const Workload>(one);
   for (auto& one : services) {
     out.services[one.ns.str() + "/" + one.hostname.str()] = std::make_shared<const Service>(one);
   }

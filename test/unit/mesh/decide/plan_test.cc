@@ -46,7 +46,7 @@ struct World {
     for (int i = 0; i < draws; ++i) {
       auto result = plan(target);
       ++counts[!result                        ? "error"
-               : result->destination_workload ? result->destination_workload->name
+               : result->destination_workload ? result->destination_workload->name.str()
                                               : "none"];
     }
     return counts;
@@ -354,7 +354,7 @@ TEST_CASE("R15 ranks", "[R15]") {
     for (int i = 0; i < 100; ++i) {
       auto picked = decide::pick_endpoint(*fresh.store.view(), fresh.source, svc, 80,
                                           decide::Resolution::kStandard, fresh.rng);
-      ++counts[picked ? picked->workload->name : "none"];
+      ++counts[picked ? picked->workload->name.str() : "none"];
     }
     std::string names;
     for (const auto& [name, count] : counts) names += (names.empty() ? "" : " ") + name;

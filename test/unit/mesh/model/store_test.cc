@@ -20,7 +20,7 @@ using model::Visibility;
 std::vector<std::string> endpoint_names(const model::MeshView& view, std::string_view service_key) {
   std::vector<std::string> names;
   for (const auto& endpoint : view.endpoints(*model::NamespacedHostname::parse(service_key))) {
-    names.push_back(endpoint.workload->name);
+    names.push_back(endpoint.workload->name.str());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -70,7 +70,7 @@ TEST_CASE("a batch with the service in the middle stages nothing and makes its e
   SECTION("a staged endpoint that is removed again does not come back") {
     MeshStore store("node");
     store.apply(update({a, b}));
-    store.apply(removal({a.uid}));
+    store.apply(removal({a.uid.str()}));
     store.apply(update({}, {svc}));
     CHECK(endpoint_names(*store.view(), "ns/svc") == Names{"b"});
   }
@@ -80,7 +80,7 @@ TEST_CASE("health decides at every order of events", "[apis7][R19]") {
   auto good = pod("ns", "good", {"10.0.0.1"});
   member(good, "ns/svc", {{80, 8080}});
   auto bad = good;
-  bad.uid += "2";
+  bad.uid = bad.uid + "2";
   bad.name = "bad";
   bad.addresses = {ip("10.0.0.2")};
   bad.status = HealthStatus::kUnhealthy;
@@ -125,7 +125,7 @@ TEST_CASE("updates come before removals in one batch", "[apis7]") {
   MeshStore store("node");
   store.apply(update({a}));
   auto both = update({a});
-  both.removed_addresses = {a.uid};
+  both.removed_addresses = {a.uid.str()};
   store.apply(std::move(both));
   CHECK_FALSE(store.view()->workload(a.uid));
 
@@ -155,16 +155,16 @@ TEST_CASE("several workloads on one address", "[apis10][R19]") {
   MeshStore store("node");
   store.apply(update({hbone, plain, entry}));
   CHECK(store.view()->workload_at("", ip("10.0.0.1"))->name == "hbone");
-  store.apply(removal({hbone.uid}));
+  store.apply(removal({hbone.uid.str()}));
   CHECK(store.view()->workload_at("", ip("10.0.0.1"))->name == "plain");
-  store.apply(removal({plain.uid}));
+  store.apply(removal({plain.uid.str()}));
   CHECK(store.view()->workload_at("", ip("10.0.0.1"))->name == "entry");
-  store.apply(removal({entry.uid}));
+  store.apply(removal({entry.uid.str()}));
   CHECK_FALSE(store.view()->workload_at("", ip("10.0.0.1")));
 
   SECTION("equals: the last inserted") {
     auto second = hbone;
-    second.uid += "-2";
+    second.uid = second.uid + "-2";
     second.name = "second";
     store.apply(update({hbone, second}));
     CHECK(store.view()->workload_at("", ip("10.0.0.1"))->name == "second");
@@ -192,7 +192,7 @@ TEST_CASE("an address that changes hands belongs to one at a time") {
   MeshStore store("node");
   store.apply(update({a}));
   auto change = update({b});
-  change.removed_addresses = {a.uid};
+  change.removed_addresses = {a.uid.str()};
   store.apply(std::move(change));
   CHECK(store.view()->workload_at("", ip("10.0.0.1"))->name == "b");
   CHECK(store.view()->workloads_at("", ip("10.0.0.1")).size() == 1);
@@ -290,7 +290,7 @@ TEST_CASE("workloads by hostname") {
   MeshStore store("node");
   store.apply(update({external}));
   CHECK(std::holds_alternative<model::WorkloadRef>(store.view()->find_hostname("ns", "example.com")));
-  store.apply(removal({external.uid}));
+  store.apply(removal({external.uid.str()}));
   CHECK(std::holds_alternative<std::monostate>(store.view()->find_hostname("ns", "example.com")));
 }
 
@@ -307,14 +307,14 @@ TEST_CASE("local workloads and their identities", "[E7]") {
   CHECK_FALSE(store.view()->local_workload("ns", "a", "other"));
 
   auto twin = here;
-  twin.uid += "-2";
+  twin.uid = twin.uid + "-2";
   twin.name = "a2";
   change = store.apply(update({twin}));
   CHECK(change.local_identities_added.empty());
-  change = store.apply(removal({here.uid}));
+  change = store.apply(removal({here.uid.str()}));
   CHECK(change.local_identities_gone.empty());
   CHECK_FALSE(store.view()->local_workload("ns", "a", "a"));
-  change = store.apply(removal({twin.uid}));
+  change = store.apply(removal({twin.uid.str()}));
   CHECK(change.local_identities_gone == std::vector{here.identity()});
 
   SECTION("a plain workload needs no certificate until it speaks HBONE") {
@@ -362,7 +362,7 @@ TEST_CASE("a view stays as it was") {
   auto a = pod("ns", "a", {"10.0.0.1"});
   store.apply(update({a}));
   auto before = store.view();
-  store.apply(removal({a.uid}));
+  store.apply(removal({a.uid.str()}));
   CHECK(before->workload(a.uid));
   CHECK(before->workload_at("", ip("10.0.0.1")));
   CHECK_FALSE(store.view()->workload(a.uid));
@@ -397,7 +397,7 @@ TEST_CASE("any order of updates ends in the same view", "[apis7]") {
       if (rng.below(2)) member(w, "ns/svc", {{80, 1}});
       if (rng.below(2)) w.status = HealthStatus::kUnhealthy;
       switch (rng.below(4)) {
-        case 0: store.apply(removal({w.uid})); break;
+        case 0: store.apply(removal({w.uid.str()})); break;
         case 1: store.apply(removal({"ns/svc"})); break;
         case 2: {
           auto svc = service("ns", "svc", {"10.1.0.2"}, {{80, 80}});

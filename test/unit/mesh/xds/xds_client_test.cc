@@ -176,7 +176,7 @@ struct World {
       std::string answer;
       if (request.type_url() == xds::kAddressType) {
         auto workload = pod("ns", "a", {"10.0.0.1"});
-        answer = respond(xds::kAddressType, {{workload.uid, xds::encode_address(workload)}});
+        answer = respond(xds::kAddressType, {{workload.uid.str(), xds::encode_address(workload)}});
       } else {
         model::Policy policy{"ns",  "p", model::PolicyScope::kNamespace, model::PolicyAction::kAllow,
                              false, {}};
@@ -360,7 +360,7 @@ TEST_CASE("on demand: ask, wait, be told", "[apis2]") {
           auto workload = pod("ns", "a", {"10.0.0.1"});
           pbd::DeltaDiscoveryResponse response;
           response.ParseFromString(
-              respond(xds::kAddressType, {{workload.uid, xds::encode_address(workload)}}));
+              respond(xds::kAddressType, {{workload.uid.str(), xds::encode_address(workload)}}));
           response.mutable_resources(0)->add_aliases(key);
           answer = response.SerializeAsString();
         } else if (key == "/10.0.0.2") {
