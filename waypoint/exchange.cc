@@ -329,7 +329,7 @@ async::Task<void> serve_exchange(Worker& worker, ClientRef client, std::unique_p
   if (!reply && !x.client_gone) reply = decide_without_waiting(x);
   if (!reply && !x.limits.global.empty()) reply = co_await wait_for(x, limit_globally(x));
   if (!reply && !x.client_gone) reply = shape(x);
-  if (!reply && x.route && x.route->fault) {
+  if (!reply && !x.client_gone && x.route && x.route->fault) {
     const model::FaultInjection& fault = *x.route->fault;
     if (fault.delay.count() > 0 && decide::draw(fault.delay_percent, worker.rng())) {
       x.record.flags.add(Flag::kDelayInjected);

@@ -49,6 +49,7 @@ class Stream {
     if (!pass) co_return finish();
     std::shared_ptr<Cluster> cluster = route();
     if (!cluster) co_return finish();
+    if (!within_limits()) co_return finish();
     if (cluster->unresolved()) {
       co_await cluster->resolve(state_,
                                 async::Deadline::in(worker_.loop(), cluster->policy().pool.connect_timeout));
@@ -140,6 +141,27 @@ class Stream {
                       (verdict.decided_by.empty() ? std::string("none") : verdict.decided_by) + "]";
     record_.termination = record_.details;
     stream_->abort();
+    return false;
+  }
+
+  // A new connection is what is counted (section 4.2).
+  bool within_limits() {
+    if (!l7_ || l7_->guard.rate_limits.empty()) return true;
+    decide::RateLimitOptions options;
+    options.now = worker_.loop().now();
+    options.http = false;
+    options.route_name = record_.route_name;
+    options.route_origin = record_.route_origin;
+    std::vector<std::string> domains = state_->l7->settings().trust_domain_aliases;
+    domains.push_back(worker_.self().identity.trust_domain.str());
+    options.trust_domains = domains;
+    decide::RateLimitDecision decision = worker_.compiled(l7_).limits->decide(facts_, options);
+    for (const decide::RateLimitNote& note : decision.notes) {
+      worker_.telemetry().rate_limited(note, decision.admitted);
+    }
+    if (decision.admitted) return true;
+    record_.details = "local_rate_limited";
+    refuse(Flag::kRateLimited, record_.details);
     return false;
   }
 

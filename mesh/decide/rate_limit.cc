@@ -226,10 +226,19 @@ bool is_preflight(const HttpRequestFacts& facts) {
          joined_header(facts.headers, "access-control-request-method");
 }
 
+// Its key is known of a connection.
+bool of_connections(const model::RateLimitRule& rule) {
+  using Kind = model::RateLimitKey::Kind;
+  return std::all_of(rule.key.begin(), rule.key.end(), [](const model::RateLimitKey& key) {
+    return key.kind == Kind::kSourcePrincipal || key.kind == Kind::kSourceNamespace ||
+           key.kind == Kind::kSourceIp;
+  });
+}
+
 bool concerns(const model::RateLimitRule& rule, const HttpRequestFacts& facts,
               const RateLimitOptions& options) {
   // On connections a rule that asks for HTTP has nothing to count.
-  if (!options.http && !rule.matches.empty()) return false;
+  if (!options.http && (!rule.matches.empty() || !of_connections(rule))) return false;
   if (!rule.route.empty() && rule.route != options.route_name && rule.route != options.route_origin)
     return false;
   auto match = [&](const model::RouteMatch& one) { return matches(one, facts); };
@@ -314,7 +323,7 @@ RateLimitDecision RateLimitRules::decide(const HttpRequestFacts& facts,
     for (size_t r = 0; r < policy.rules.size() && out.admitted; ++r) {
       const model::RateLimitRule& rule = policy.rules[r];
       if (!concerns(rule, facts, options)) continue;
-      if (rule.global && policy.service) {
+      if (rule.global && policy.service && options.http) {
         // Its service cannot be told afterwards what the response has cost.
         uint64_t cost = rule.cost_header.empty() ? rule.cost : 1;
         out.global.push_back({&policy, &rule, rate_limit_key_parts(rule, facts, options), cost});

@@ -148,7 +148,8 @@ struct RateLimitOptions {
   base::TimePoint now;
   std::string_view route_name, route_origin;   // of the route that takes the request
   std::span<const std::string> trust_domains;  // as for authorize_http
-  bool http = true;                            // false: a connection; keys and sources of L4 only
+  // false: a connection; keys and sources of L4 only, and global rules are counted here.
+  bool http = true;
 };
 
 // Immutable; keeps the policies it was made from alive.

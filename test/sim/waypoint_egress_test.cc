@@ -273,4 +273,32 @@ TEST_CASE("resolution DYNAMIC_DNS: the name that the client says, if it lies ins
   }
 }
 
+TEST_CASE("an authorizer outside of the mesh is found by its name, the first time too",
+          "[sim][waypoint][egress][2.6.6]") {
+  WaypointWorld world;
+  world.add_pod("api-1", "10.0.3.1", "v1");
+  HttpPod& server = world.add_outside("checker", "203.0.113.1", 8080);
+  world.network.names["check.example.com"] = {ip("203.0.113.1")};
+  Outside checker = named("check.example.com");
+  put(world, checker);
+  model::Authorizer authorizer;
+  authorizer.name = "outside";
+  authorizer.http = true;
+  authorizer.service = checker.service.key();
+  authorizer.port = 80;
+  authorizer.timeout = 2s;
+  model::HttpPolicy policy;
+  policy.ns = "shop";
+  policy.name = "asked";
+  policy.action = model::HttpPolicy::Action::kCustom;
+  policy.provider = "outside";
+  policy.rules.resize(1);
+  model::WaypointService rules;
+  rules.guard.policies = {policy};
+  rules.guard.authorizers = {authorizer};
+  world.set_rules(rules);
+  CHECK(world.get("/").status == 200);
+  CHECK(server.requests.size() == 1);
+}
+
 }  // namespace culvert::test

@@ -214,6 +214,38 @@ TEST_CASE("a service that has come back is asked again", "[sim][waypoint][4.3]")
   CHECK(world.telemetry.questions.back() == "rl/ratelimit.rl.svc.cluster.local ok");
 }
 
+TEST_CASE("of a service without HTTP new connections are counted", "[sim][waypoint][4.2]") {
+  using Kind = model::RateLimitKey::Kind;
+  WaypointWorld world;
+  world.set_protocol(model::AppProtocol::kTcp);
+  HttpPod& pod = world.add_pod("api-1", "10.0.3.1", "v1");
+  model::RateLimitPolicy policy;
+  policy.ns = "shop";
+  policy.name = "p";
+  policy.rules.resize(2);
+  policy.rules[0].name = "each";
+  policy.rules[0].key = {{Kind::kSourcePrincipal, ""}};
+  policy.rules[0].requests = policy.rules[0].burst = 2;
+  policy.rules[0].per = 1h;
+  // Of HTTP, and nothing to connections.
+  policy.rules[1] = policy.rules[0];
+  policy.rules[1].name = "paths";
+  policy.rules[1].key = {{Kind::kPath, ""}};
+  policy.rules[1].requests = policy.rules[1].burst = 1;
+  model::WaypointService rules;
+  rules.guard.rate_limits = {policy};
+  world.set_rules(rules);
+  const std::string request = "GET / HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n";
+  CHECK_FALSE(world.raw(request).empty());
+  CHECK_FALSE(world.raw(request).empty());
+  CHECK(world.raw(request).empty());
+  REQUIRE_FALSE(world.telemetry.records.empty());
+  CHECK(world.telemetry.records.back().flags.short_text() == "RL");
+  CHECK(world.telemetry.records.back().details == "local_rate_limited");
+  CHECK(pod.connections == 2);
+  CHECK_FALSE(world.raw(request, "other").empty());
+}
+
 TEST_CASE("headers of limits stand beside those of CORS", "[sim][waypoint][4.3]") {
   LimitWorld world;
   model::HttpRoute route = route_to("", {{"", 1}});

@@ -86,7 +86,7 @@ async::Task<Result<Refused>> take_body(Exchange& x, const model::Authorizer::Bod
 async::Task<Result<CheckAnswer>> ask(Exchange& x, const model::Authorizer& authorizer) {
   Worker& worker = x.worker;
   std::shared_ptr<Cluster> cluster =
-      worker.upstreams().find(*x.state, {authorizer.service, authorizer.port, ""});
+      worker.upstreams().find(*x.state, {authorizer.service, authorizer.port, "", ""});
   if (!cluster) co_return fail(Code::kNotFound, "its service has no such port");
   std::string principal = worker.self().identity.to_string();
   CheckInput input{x.record.request,  x.facts,   x.record.version,
@@ -97,6 +97,7 @@ async::Task<Result<CheckAnswer>> ask(Exchange& x, const model::Authorizer& autho
     input.partial = !x.body.complete() || x.body.kept().size() > authorizer.body->bytes_max;
   }
   async::Deadline deadline = async::Deadline::in(worker.loop(), authorizer.timeout);
+  if (cluster->unresolved()) co_await cluster->resolve(x.state, deadline);
   base::SocketAddr own{worker.self().ip, 0};
   if (!authorizer.http) {
     Result<std::string> message = co_await side_call_grpc(worker.loop(), *cluster, std::string(kCheckPath),

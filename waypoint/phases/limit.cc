@@ -43,7 +43,7 @@ Reply refusal(const Exchange& x, Reply reply) {
 async::Task<Result<RateLimitAnswer>> call(Exchange& x, const model::RateLimitService& service,
                                           const std::vector<GlobalCharge>& due) {
   Worker& worker = x.worker;
-  ClusterKey key{service.service, service.port, ""};
+  ClusterKey key{service.service, service.port, "", ""};
   std::shared_ptr<Cluster> cluster = worker.upstreams().find(*x.state, key);
   if (!cluster) co_return fail(Code::kNotFound, "its service has no such port");
   Circuit& circuit = worker.shared().circuits.get(key);
@@ -51,6 +51,7 @@ async::Task<Result<RateLimitAnswer>> call(Exchange& x, const model::RateLimitSer
     co_return fail(Code::kUnavailable, "it has failed too often just now");
   }
   async::Deadline deadline = async::Deadline::in(worker.loop(), service.timeout);
+  if (cluster->unresolved()) co_await cluster->resolve(x.state, deadline);
   Result<std::string> message =
       co_await side_call_grpc(worker.loop(), *cluster, std::string(kShouldRateLimitPath),
                               rate_limit_question(service.domain, due), {worker.self().ip, 0}, deadline);
