@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/compile/http_routes.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
+
+#include "control/compile/delegates.h"
 
 namespace culvert::control {
 
@@ -156,11 +160,15 @@ class Compiler {
         fault.abort_percent = in.abort->percent;
       }
     }
-    for (const auto& mirror : in.mirrors) out.mirrors.push_back({target(mirror.destination), mirror.percent});
+    out.mirrors = mirrors(in);
     if (in.cors) out.cors = cors(*in.cors);
-    if (in.delegate) out.broken = "it delegates to " + in.delegate->name + ", which is not there";
-    bool answers = !out.targets.empty() || out.redirect || out.direct || !out.broken.empty();
-    if (!answers) out.broken = "it has no destination";
+    if (out.targets.empty() && !out.redirect && !out.direct) out.broken = "it has no destination";
+    return out;
+  }
+
+  std::vector<model::Mirror> mirrors(const kube::VirtualService::HttpRoute& in) const {
+    std::vector<model::Mirror> out;
+    for (const auto& mirror : in.mirrors) out.push_back({target(mirror.destination), mirror.percent});
     return out;
   }
 
@@ -213,6 +221,94 @@ class Compiler {
 
   const kube::VirtualService& source_;
   const RouteScope& scope_;
+};
+
+using HttpMatches = std::vector<kube::VirtualService::HttpMatch>;
+
+// Those for the port; none: every entry was for something else.
+std::optional<HttpMatches> matches_for(const kube::VirtualService::HttpRoute& route, uint16_t port) {
+  HttpMatches out;
+  for (const auto& match : route.match) {
+    if ((match.port == 0 || match.port == port) && for_mesh(match.gateways)) out.push_back(match);
+  }
+  if (out.empty() && !route.match.empty()) return std::nullopt;
+  return out;
+}
+
+std::vector<model::RouteMatch> route_matches(const HttpMatches& matches) {
+  std::vector<model::RouteMatch> out;
+  for (const auto& match : matches) out.push_back(route_match(match));
+  return out;
+}
+
+// One route that delegates: the routes of its delegate, each within what the root's matches hand on (section
+// 2.1.7). Hosts are read in the namespace of who wrote them.
+struct Delegation {
+  const kube::VirtualService& root;
+  const kube::VirtualService::HttpRoute& route;
+  const HttpMatches& matches;  // of the root's route
+  uint16_t port;
+  const RouteScope& scope;
+
+  std::vector<model::HttpRoute> compile() const {
+    std::vector<model::HttpRoute> out;
+    auto target = scope.delegate(root, *route.delegate);
+    if (!target) {
+      scope.complain(root, route.line, "the route is left out: " + target.error().message());
+      return out;
+    }
+    for (const auto& leaf : (*target)->http) {
+      auto own = matches_for(leaf, port);
+      if (!own) continue;
+      if (auto one = compile_leaf(**target, leaf, *own)) out.push_back(std::move(*one));
+    }
+    return out;
+  }
+
+ private:
+  std::optional<model::HttpRoute> compile_leaf(const kube::VirtualService& delegate,
+                                               const kube::VirtualService::HttpRoute& leaf,
+                                               const HttpMatches& own) const {
+    if (matches.size() * own.size() > kDelegatedMatchesMax) {
+      return refused(leaf,
+                     fmt::format("{} matches of the root times {} of the delegate are more than {}",
+                                 matches.size(), own.size(), kDelegatedMatchesMax),
+                     delegate);
+    }
+    HttpMatches merged = own.empty() ? matches : own;
+    if (!own.empty() && !matches.empty()) {
+      merged.clear();
+      for (const auto& above : matches) {
+        for (const auto& below : own) {
+          if (auto both = narrow_match(above, below)) merged.push_back(std::move(*both));
+        }
+      }
+      if (merged.empty()) {
+        scope.complain(delegate, leaf.line,
+                       fmt::format("the route is left out: its matches contradict those of the route of "
+                                   "VirtualService {} that delegates to it, or take more than it hands on",
+                                   root.meta.key()));
+        return std::nullopt;
+      }
+    }
+    model::HttpRoute out = Compiler(delegate, scope).route(inherit_route(route, leaf), route_matches(merged));
+    if (leaf.mirrors.empty() && forwards(leaf)) out.mirrors = Compiler(root, scope).mirrors(route);
+    // Who owns the host; the delegate shows in what is complained of.
+    out.origin = Compiler(root, scope).origin();
+    return out;
+  }
+
+  // Whatever the root hands on, so that nothing goes where the delegate would not have sent it.
+  model::HttpRoute refused(const kube::VirtualService::HttpRoute& leaf, const std::string& why,
+                           const kube::VirtualService& delegate) const {
+    scope.complain(delegate, leaf.line, "requests for the route are answered 500: " + why);
+    model::HttpRoute out;
+    out.name = leaf.name;
+    out.origin = Compiler(root, scope).origin();
+    out.matches = route_matches(matches);
+    out.broken = why;
+    return out;
+  }
 };
 
 // Equal to prefix "/" and nothing else: nothing after it can match.
@@ -268,21 +364,23 @@ std::vector<model::HttpRoute> compile_http(const kube::VirtualService& source, u
   Compiler compiler(source, scope);
   std::vector<model::HttpRoute> out;
   for (const kube::VirtualService::HttpRoute& route : source.http) {
-    std::vector<model::RouteMatch> matches;
-    for (const auto& match : route.match) {
-      if ((match.port == 0 || match.port == port) && for_mesh(match.gateways)) {
-        matches.push_back(route_match(match));
+    auto matches = matches_for(route, port);
+    if (!matches) continue;
+    std::vector<model::HttpRoute> made;
+    if (route.delegate) {
+      made = Delegation{source, route, *matches, port, scope}.compile();
+    } else {
+      made.push_back(compiler.route(route, route_matches(*matches)));
+    }
+    for (model::HttpRoute& one : made) {
+      out.push_back(std::move(one));
+      if (!catches_all(out.back())) continue;
+      if (&one != &made.back() || &route != &source.http.back()) {
+        scope.complain(source, route.line,
+                       "this route takes every request: the routes after it are never reached");
       }
+      return out;
     }
-    // Every entry was for something else.
-    if (matches.empty() && !route.match.empty()) continue;
-    out.push_back(compiler.route(route, std::move(matches)));
-    if (!catches_all(out.back())) continue;
-    if (&route != &source.http.back()) {
-      scope.complain(source, route.line,
-                     "this route takes every request: the routes after it are never reached");
-    }
-    break;
   }
   return out;
 }

@@ -60,6 +60,8 @@ class WaypointCompiler {
   uint32_t ready_replicas(const Waypoint& waypoint) const;
   void report_unbound();
   void report_virtual_services();
+  base::Result<const kube::VirtualService*> find_delegate(const kube::VirtualService& root,
+                                                          const kube::VirtualService::Delegate& delegate);
   std::optional<Name> find_service(const std::string& host, const std::string& ns) const;
   bool targets(const kube::TargetRef& ref, const kube::Meta& policy, const ServiceSource* source,
                const Waypoint& waypoint) const;
@@ -116,6 +118,9 @@ WaypointCompiler::WaypointCompiler(Context& context)
     const model::Service& service = *context_.out.services.at(name.to_string());
     return service.ports.size() == 1 ? service.ports.front().service_port : 0;
   };
+  scope_.delegate = [this](const kube::VirtualService& root, const kube::VirtualService::Delegate& delegate) {
+    return find_delegate(root, delegate);
+  };
   scope_.complain = [this](const kube::VirtualService& service, int line, const std::string& what) {
     kube::Meta at = service.meta;
     if (line > 0) at.origin.line = line;
@@ -147,6 +152,32 @@ std::optional<model::NamespacedHostname> WaypointCompiler::find_service(const st
     return own->second->key();
   auto found = by_host_.find(full);
   return found == by_host_.end() ? std::nullopt : std::optional(found->second);
+}
+
+base::Result<const kube::VirtualService*> WaypointCompiler::find_delegate(
+    const kube::VirtualService& root, const kube::VirtualService::Delegate& delegate) {
+  std::string ns = delegate.ns.empty() ? root.meta.ns : delegate.ns;
+  auto found = context_.objects.virtual_services.find(ns + "/" + delegate.name);
+  if (found == context_.objects.virtual_services.end()) {
+    return base::fail(base::Code::kNotFound,
+                      fmt::format("there is no VirtualService {}/{} to delegate to", ns, delegate.name));
+  }
+  const kube::VirtualService& target = *found->second;
+  if (!target.hosts.empty()) {
+    return base::fail(
+        base::Code::kInvalid,
+        fmt::format("VirtualService {}/{} has hosts; only one without hosts can be delegated to", ns,
+                    delegate.name));
+  }
+  const auto& to =
+      !target.export_to.empty() || !mesh_ ? target.export_to : mesh_->default_virtual_service_export_to;
+  if (!exported_to(to, ns, root.meta.ns)) {
+    return base::fail(base::Code::kDenied,
+                      fmt::format("VirtualService {}/{} is not for namespace {}; name it in its exportTo", ns,
+                                  delegate.name, root.meta.ns));
+  }
+  attached_.insert(&target);
+  return &target;
 }
 
 void WaypointCompiler::compile_settings() {
@@ -288,6 +319,10 @@ void WaypointCompiler::compile_routes(const model::Service& service, const Waypo
     attached_.insert(source);
     sources.push_back(source);
   }
+  bool delegates = std::any_of(sources.begin(), sources.end(), [](const kube::VirtualService* source) {
+    return std::any_of(source->http.begin(), source->http.end(),
+                       [](const auto& route) { return route.delegate.has_value(); });
+  });
   for (const model::PortMapping& port : service.ports) {
     model::PortRoutes table;
     table.port = port.service_port;
@@ -297,7 +332,9 @@ void WaypointCompiler::compile_routes(const model::Service& service, const Waypo
       for (auto& route : compile_http(*source, table.port, scope_)) http.push_back(std::move(route));
       for (auto& route : compile_tcp(*source, table.port, scope_)) tcp.push_back(std::move(route));
     }
-    if (!http.empty()) table.http = std::move(http);
+    // A delegate that cannot be used leaves no route, which answers 404; the service itself was not asked
+    // for.
+    if (!http.empty() || delegates) table.http = std::move(http);
     if (!tcp.empty()) table.tcp = std::move(tcp);
     if (table.http || table.tcp) out.routes.ports.push_back(std::move(table));
   }
@@ -506,7 +543,11 @@ void WaypointCompiler::compile_pods(const std::string& key, const Waypoint& wayp
 
 void WaypointCompiler::report_virtual_services() {
   for (const kube::VirtualService* source : virtual_services_) {
-    if (attached_.contains(source) || source->hosts.empty() || !for_mesh(*source)) continue;
+    if (attached_.contains(source) || !for_mesh(*source)) continue;
+    if (source->hosts.empty()) {
+      context_.find("MSH011", Severity::kWarning, source->meta, "VirtualService",
+                    "no effect: it has no hosts, and no route that a waypoint uses delegates to it");
+    }
     for (const std::string& host : source->hosts) {
       auto service = find_service(host, source->meta.ns);
       std::string why = "no service is called \"" + host + "\"";
