@@ -35,7 +35,7 @@ waypoint::Self self_of(const config::WaypointConfig& config) {
 
 struct WaypointWorld::Client {
   Client(WaypointWorld& world, const std::string& name)
-      : identity{"cluster.local", "shop", name},
+      : identity(identity_of(name)),
         host(world.network.add_host(
             name, "n1", {*base::IpAddr::parse("10.0.1." + std::to_string(10 + world.clients_.size()))})),
         network(world.network.process(host)),
@@ -44,6 +44,11 @@ struct WaypointWorld::Client {
             world.loop, *network, [] { return io::DialOptions{}; },
             [this](model::Identity, async::Deadline) { return give(certificate); }, {}),
         pool(world.loop, dialer, {}) {}
+  static model::Identity identity_of(const std::string& name) {
+    size_t slash = name.find('/');
+    if (slash == std::string::npos) return {"cluster.local", "shop", name};
+    return {"cluster.local", name.substr(0, slash), name.substr(slash + 1)};
+  }
   static Task<Result<wire::TlsIdentityRef>> give(wire::TlsIdentityRef certificate) { co_return certificate; }
   hbone::TunnelKey key() const {
     return {identity,
@@ -138,6 +143,19 @@ void WaypointWorld::add(std::optional<model::Service> service, std::optional<mod
   publish();
 }
 
+void WaypointWorld::set_mesh(std::vector<model::Service> services, std::vector<model::Workload> workloads) {
+  more_services_ = std::move(services);
+  more_workloads_ = std::move(workloads);
+  publish();
+}
+
+HttpPod& WaypointWorld::listen(const std::string& name, const std::string& ip, uint16_t port) {
+  HttpPod& pod = start_pod(name, ip, port);
+  pod.side = true;
+  pod.http2 = false;
+  return pod;
+}
+
 wire::TlsIdentityRef WaypointWorld::issue(const model::Identity& identity) {
   auto key = *wire::PrivateKey::generate_p256();
   wire::LeafSpec leaf;
@@ -181,9 +199,7 @@ HttpPod& WaypointWorld::start_pod(const std::string& name, const std::string& ip
 
 HttpPod& WaypointWorld::add_side(const std::string& name, const std::string& ip,
                                  const model::NamespacedHostname& service, uint16_t port) {
-  HttpPod& pod = start_pod(name, ip, port);
-  pod.side = true;
-  pod.http2 = false;
+  HttpPod& pod = listen(name, ip, port);
   model::Service made;
   made.name = name;
   made.ns = service.ns;

@@ -131,6 +131,10 @@ class WaypointWorld {
   void tell(model::WaypointUpdate update);
   // Something else of the mesh.
   void add(std::optional<model::Service> service, std::optional<model::Workload> workload);
+  // The same of everything at once, in place of what was added.
+  void set_mesh(std::vector<model::Service> services, std::vector<model::Workload> workloads);
+  // A server where a workload of that mesh is.
+  HttpPod& listen(const std::string& name, const std::string& ip, uint16_t port);
   // To be changed before anything is sent.
   config::WaypointConfig& config() { return config_; }
   waypoint::SpanExporter& spans() { return *spans_; }
@@ -143,7 +147,7 @@ class WaypointWorld {
   // A client's certificate: chain and key.
   std::pair<std::string, std::string> issue_pem(const std::string& uri);
 
-  // A request from the pod of that identity, through the waypoint.
+  // A request from the pod of that identity ("account", or "ns/account"), through the waypoint.
   HttpAnswer& send(Request request, const std::string& account = "web");
   HttpAnswer get(const std::string& path, wire::Headers headers = {}, const std::string& account = "web");
   void finish(HttpAnswer& answer, base::Duration limit = std::chrono::minutes(5));
