@@ -77,18 +77,20 @@ struct GetFlags {
 void add_get(CLI::App& app, const CommandTools& tools, int& status) {
   auto flags = std::make_shared<GetFlags>();
   CLI::App* sub = app.add_subcommand("get", "Show what a node proxy or the control plane knows");
-  sub->add_option("kind", flags->kind, "workloads, services, policies, certs, connections or proxies")
+  sub->add_option("kind", flags->kind, "workloads, services, policies, certs, connections, proxies or status")
       ->required()
       ->check([](const std::string& text) {
-        return parse_get_kind(text) ? std::string()
-                                    : "must be workloads, services, policies, certs, connections or proxies";
+        return parse_get_kind(text)
+                   ? std::string()
+                   : "must be workloads, services, policies, certs, connections, proxies or status";
       });
   sub->add_option("--admin", flags->admin, "host:port of the node proxy's admin pages")
       ->capture_default_str();
   CLI::Option* control =
-      sub->add_option("--control", flags->control,
-                      "host:port of culvertd's pages: for proxies, or to see what it derived instead of "
-                      "what a proxy has")
+      sub->add_option(
+             "--control", flags->control,
+             "host:port of culvertd's pages: for proxies and status, or to see what it derived instead of "
+             "what a proxy has")
           ->capture_default_str();
   sub->add_option("--namespace,-n", flags->options.ns, "Only of this namespace");
   sub->add_option("--node", flags->options.node, "Only of this node: workloads and proxies");
@@ -108,10 +110,11 @@ void add_get(CLI::App& app, const CommandTools& tools, int& status) {
       status = 2;
       return;
     }
-    bool of_control = kind == GetKind::kProxies || control->count() > 0;
-    auto dump = kind == GetKind::kProxies ? tools.fetch(flags->control, "/debug/syncz")
-                : of_control              ? tools.fetch(flags->control, "/debug/ambientz")
-                                          : tools.fetch(flags->admin, "/config_dump");
+    bool of_control = kind == GetKind::kProxies || kind == GetKind::kStatus || control->count() > 0;
+    auto dump = kind == GetKind::kProxies  ? tools.fetch(flags->control, "/debug/syncz")
+                : kind == GetKind::kStatus ? tools.fetch(flags->control, "/debug/status")
+                : of_control               ? tools.fetch(flags->control, "/debug/ambientz")
+                                           : tools.fetch(flags->admin, "/config_dump");
     status = dump ? print(tools, render(kind, *dump, flags->options))
                   : report_fetch(tools, dump.error(), of_control ? kControlHint : kAdminHint);
   });

@@ -234,6 +234,33 @@ View proxies(const json& syncz, const RenderOptions& options) {
   return view;
 }
 
+// Conditions of objects, of the parents of routes, and of listeners.
+View statuses(const json& page, const RenderOptions& options) {
+  View view{{"OBJECT", "OF", "CONDITION", "STATUS", "REASON", "MESSAGE"}, {}};
+  for (const json& object : member(page, "objects")) {
+    std::string name = text(object, "object");
+    size_t blank = name.find(' ');
+    bool elsewhere = blank == name.npos || !name.substr(blank + 1).starts_with(options.ns + "/");
+    if (!options.ns.empty() && elsewhere) continue;
+    auto add = [&](const json& conditions, const std::string& part) {
+      if (!conditions.is_array()) return;
+      for (const json& one : conditions) {
+        view.rows.push_back({or_dash(name), or_dash(part), or_dash(text(one, "type")),
+                             or_dash(text(one, "status")), or_dash(text(one, "reason")),
+                             or_dash(text(one, "message"))});
+      }
+    };
+    add(member(object, "conditions"), "");
+    for (const char* parts : {"parents", "listeners"}) {
+      const json& list = member(object, parts);
+      if (!list.is_array()) continue;
+      for (const json& part : list) add(member(part, "conditions"), text(part, "name"));
+    }
+    view.items.push_back(object);
+  }
+  return view;
+}
+
 // Block style; every text is quoted as in JSON, which YAML reads the same way.
 void write_yaml(const json& value, size_t indent, std::string& out) {
   std::string pad(indent, ' ');
@@ -266,6 +293,7 @@ View view_of(GetKind kind, const json& input, const RenderOptions& options) {
     case GetKind::kCertificates: return certificates(input, options);
     case GetKind::kConnections: return connections(input, options);
     case GetKind::kProxies: return proxies(input, options);
+    case GetKind::kStatus: return statuses(input, options);
   }
   return {};
 }
@@ -291,7 +319,8 @@ std::optional<GetKind> parse_get_kind(std::string_view text) {
       {"policy", GetKind::kPolicies},        {"policies", GetKind::kPolicies},
       {"cert", GetKind::kCertificates},      {"certificate", GetKind::kCertificates},
       {"connection", GetKind::kConnections}, {"proxy", GetKind::kProxies},
-      {"proxies", GetKind::kProxies}};
+      {"proxies", GetKind::kProxies},        {"status", GetKind::kStatus},
+      {"conditions", GetKind::kStatus}};
   auto found = kinds.find(text);
   if (found == kinds.end() && text.ends_with('s')) found = kinds.find(text.substr(0, text.size() - 1));
   return found == kinds.end() ? std::nullopt : std::optional(found->second);
@@ -330,7 +359,9 @@ Result<std::string> render(GetKind kind, std::string_view text, const RenderOpti
   json input = json::parse(text, nullptr, false);
   if (!input.is_object())
     return fail(Code::kInvalid, "the answer is not a JSON object; is this the right port?");
-  const char* expected = kind == GetKind::kProxies ? "proxies" : "workloads";
+  const char* expected = kind == GetKind::kProxies  ? "proxies"
+                         : kind == GetKind::kStatus ? "objects"
+                                                    : "workloads";
   if (!input.contains(expected)) {
     return fail(Code::kInvalid, fmt::format("the answer has no \"{}\"; is this the right port?", expected));
   }

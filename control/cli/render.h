@@ -20,7 +20,8 @@ enum class GetKind : unsigned char {
   kPolicies,
   kCertificates,
   kConnections,
-  kProxies
+  kProxies,
+  kStatus
 };
 enum class OutputFormat : unsigned char { kTable, kJson, kYaml };
 // "workloads", "workload", "w" and so on.
@@ -36,7 +37,8 @@ struct RenderOptions {
   base::WallTime now{};   // what certificates are judged at
 };
 
-// `json` is a proxy's /config_dump; for proxies the control plane's /debug/syncz.
+// `json` is a proxy's /config_dump; for proxies the control plane's /debug/syncz, for status its
+// /debug/status.
 base::Result<std::string> render(GetKind kind, std::string_view json, const RenderOptions& options);
 
 // Columns as wide as their widest cell, three blanks between them.

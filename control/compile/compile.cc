@@ -121,6 +121,7 @@ Compiled compile(const kube::Objects& objects, const CompileOptions& options, co
   compile_waypoint_resources(context);
   report_notes(context);
   report_installation(context);
+  compile_status(context);
   std::stable_sort(out.findings.begin(), out.findings.end(), [](const Finding& a, const Finding& b) {
     return std::tie(a.origin.file, a.origin.line, a.code, a.message) <
            std::tie(b.origin.file, b.origin.line, b.code, b.message);

@@ -50,17 +50,23 @@ struct Finding {
   std::string message;
 };
 
-// What the status of a route says about one of its parents (spec waypoint section 8). Types and reasons are
-// those of the Gateway API, and ResolvedWaypoints.
+// What the status of an object says (spec control-plane section 3). Types and reasons are those of the
+// Gateway API and of Istio, which programs read; messages are ours.
 struct Condition {
   std::string type;
   bool holds = false;
   std::string reason;
   std::string message;
 };
-struct ParentStatus {
-  std::string parent;  // "Service shop/api", then ":port" and " section name" if given
+struct PartStatus {
+  std::string name;  // a parent as "Service shop/api", then ":port" and " section name" if given; a listener
   std::vector<Condition> conditions;
+};
+struct ObjectStatus {
+  int64_t observed_generation = 0;  // 0: it is not counted
+  std::vector<Condition> conditions;
+  std::vector<PartStatus> parents;    // of routes
+  std::vector<PartStatus> listeners;  // of Gateways
 };
 
 // Keys are xDS names.
@@ -75,8 +81,8 @@ struct Compiled {
   std::shared_ptr<const model::WaypointSettings> settings;  // null in an empty compilation only
   // "ns/name" of the waypoints of a service, the primary first; by service.
   std::map<std::string, std::vector<std::string>> waypoints_of;
-  std::map<std::string, std::vector<ParentStatus>> route_status;  // by "HTTPRoute ns/name"
-  std::vector<Finding> findings;                                  // in a stable order
+  std::map<std::string, ObjectStatus> status;  // by "HTTPRoute ns/name"
+  std::vector<Finding> findings;               // in a stable order
 };
 
 // istio-waypoint, culvert-waypoint, or a GatewayClass of the mesh controller.

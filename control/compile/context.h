@@ -53,6 +53,7 @@ struct SelectorPolicy {
   std::vector<bool> denies_hop;
   std::vector<std::string> unguarded;  // workloads it covers that have no waypoint
   bool guarded = false;                // some have
+  std::string missing;                 // for it to be carried out as written; empty: nothing
 };
 
 struct SelectorTokens {
@@ -60,6 +61,7 @@ struct SelectorTokens {
   Coverage coverage;
   std::vector<std::string> unguarded;
   bool guarded = false;
+  std::string missing;  // as above
 };
 
 // All of them. The vectors are filled before the indexes and do not grow afterwards.
@@ -92,6 +94,11 @@ struct Context {
     auto found = previous->policies.find(key);
     return found == previous->policies.end() ? nullptr : &found->second;
   }
+  ObjectStatus& status(std::string_view kind, const kube::Meta& meta) {
+    ObjectStatus& of = out.status[std::string(kind) + " " + meta.key()];
+    of.observed_generation = meta.generation;
+    return of;
+  }
   void find(std::string code, Severity severity, const kube::Meta& meta, std::string_view kind,
             std::string message) {
     out.findings.push_back(
@@ -103,6 +110,8 @@ struct Context {
 void compile_waypoints(Context& context);
 // `workload`: the object is a workload, not a service.
 WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind, bool workload);
+// Of services: whether gateways send to the waypoint as clients of the mesh do.
+bool ingress_use_waypoint(const Context& context, const kube::Meta& meta);
 // Whose services and workloads may use it.
 std::set<std::string> allowed_namespaces(const Context& context, const Waypoint& waypoint);
 const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta);
@@ -135,6 +144,8 @@ std::vector<std::string> peer_authentication_policies(const Context& context, co
                                                       const kube::Labels& labels);
 // workloads.cc
 void compile_workloads(Context& context);
+// status.cc, after all others
+void compile_status(Context& context);
 // waypoint_services.cc
 const kube::MeshConfig* pick_mesh_config(Context& context);
 // After all others.

@@ -159,7 +159,7 @@ void Attacher::report(const kube::Meta& meta, std::string_view kind, const Paren
                               parent.name));
     return;
   }
-  ParentStatus status{parent.name, {}};
+  PartStatus status{parent.name, {}};
   bool accepted = parent.refused.empty();
   status.conditions.push_back({"Accepted", accepted, accepted ? "Accepted" : parent.refused, parent.why});
   if (!accepted) warn("no effect: " + parent.why);
@@ -179,7 +179,7 @@ void Attacher::report(const kube::Meta& meta, std::string_view kind, const Paren
                                  parent.unbound ? unbound : ""});
     if (parent.unbound) warn("no effect: " + unbound);
   }
-  context_.out.route_status[fmt::format("{} {}", kind, meta.key())].push_back(std::move(status));
+  context_.status(kind, meta).parents.push_back(std::move(status));
 }
 
 model::PortRoutes Attacher::port_routes(uint16_t port, PortTables tables) const {

@@ -330,9 +330,9 @@ void report_selector_policies(Context& context) {
   }
   constexpr const char* kOtherwise =
       "Or bind the policy with targetRefs (culvert policy convert prints that form)";
-  for (const SelectorPolicy& policy : context.selectors.policies) {
+  for (SelectorPolicy& policy : context.selectors.policies) {
     if (!policy.needs_waypoint) continue;
-    std::string what = missing(context, policy);
+    const std::string& what = policy.missing = missing(context, policy);
     if (what.empty()) continue;
     const kube::Meta& meta = policy.source->meta;
     switch (policy.source->action) {
@@ -358,8 +358,8 @@ void report_selector_policies(Context& context) {
                         what, kOtherwise));
     }
   }
-  for (const SelectorTokens& tokens : context.selectors.tokens) {
-    std::string what = missing(context, tokens);
+  for (SelectorTokens& tokens : context.selectors.tokens) {
+    const std::string& what = tokens.missing = missing(context, tokens);
     if (what.empty()) continue;
     context.find("MSH002", Severity::kWarning, tokens.source->meta, "RequestAuthentication",
                  fmt::format("only a waypoint looks at tokens, and {}. Until then the node proxy refuses "

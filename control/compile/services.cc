@@ -76,12 +76,7 @@ void add_waypoint(Context& context, const kube::Meta& meta, std::string_view kin
   out.weighted_waypoints = std::move(binding.weighted);
   if (binding.names.empty()) return;
   context.out.waypoints_of[out.key().to_string()] = std::move(binding.names);
-  constexpr const char* kIngress = "istio.io/ingress-use-waypoint";
-  const std::string* own = label(meta.labels, kIngress);
-  const std::string* inherited = label(context.objects.namespace_labels(meta.ns), kIngress);
-  const std::string* flag = own ? own : inherited;
-  out.ingress_use_waypoint =
-      flag && (*flag == "true" || *flag == "1" || *flag == "t" || *flag == "True" || *flag == "TRUE");
+  out.ingress_use_waypoint = ingress_use_waypoint(context, meta);
 }
 
 void publish(Context& context, ServiceSource source, model::Service service) {

@@ -105,18 +105,20 @@ std::string waypoint_key(const kube::Labels& labels, const char* name, const cha
   return (where ? *where : fallback_ns) + "/" + *wanted;
 }
 
-void add_canary(Context& context, const kube::Meta& meta, std::string_view kind, const kube::Labels& labels,
-                const kube::Labels& annotations, bool workload, const std::string& primary,
-                WaypointBinding& binding) {
-  if (!label(labels, kCanary)) return;
+// What keeps the canary from being used; empty: it is used, or none is asked for.
+std::string add_canary(Context& context, const kube::Meta& meta, std::string_view kind,
+                       const kube::Labels& labels, const kube::Labels& annotations, bool workload,
+                       const std::string& primary, WaypointBinding& binding) {
+  if (!label(labels, kCanary)) return {};
   std::string key = waypoint_key(labels, kCanary, kCanaryNamespace, meta.ns);
   uint32_t weight = 0;
   if (const std::string* text = label(annotations, kCanaryWeight)) {
     auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), weight);
     if (error != std::errc() || end != text->data() + text->size() || weight > 100) {
-      context.find("IST0171", Severity::kWarning, meta, kind,
-                   fmt::format("CanaryInvalidWeight: {} \"{}\" must be from 0 to 100", kCanaryWeight, *text));
-      return;
+      std::string problem =
+          fmt::format("CanaryInvalidWeight: {} \"{}\" must be from 0 to 100", kCanaryWeight, *text);
+      context.find("IST0171", Severity::kWarning, meta, kind, problem);
+      return problem;
     }
   }
   std::string problem = key == primary ? "CanarySameAsPrimary: the canary is the primary waypoint itself"
@@ -124,10 +126,21 @@ void add_canary(Context& context, const kube::Meta& meta, std::string_view kind,
   if (problem.empty()) problem = not_ready(context, key);
   if (!problem.empty()) {
     context.find("IST0171", Severity::kWarning, meta, kind, "canary waypoint: " + problem);
-    return;
+    return problem;
   }
   binding.names.push_back(key);
   binding.weighted = {{*binding.primary, 100 - weight}, {*context.waypoints.at(key).address, weight}};
+  return {};
+}
+
+// A problem is "Reason: what it means". Pods have no such condition.
+void tell_binding(Context& context, const kube::Meta& meta, std::string_view kind, bool bound,
+                  const std::string& text) {
+  if (kind == "Pod") return;
+  size_t colon = text.find(": ");
+  Condition condition{"istio.io/WaypointBound", bound, "WaypointAccepted", text};
+  if (!bound) condition = {condition.type, false, text.substr(0, colon), text.substr(colon + 2)};
+  context.status(kind, meta).conditions.push_back(std::move(condition));
 }
 
 }  // namespace
@@ -179,6 +192,14 @@ const Waypoint* waypoint_instance(const Context& context, const kube::Meta& meta
   return found == context.waypoints.end() ? nullptr : &found->second;
 }
 
+bool ingress_use_waypoint(const Context& context, const kube::Meta& meta) {
+  constexpr const char* kIngress = "istio.io/ingress-use-waypoint";
+  const std::string* own = label(meta.labels, kIngress);
+  const std::string* inherited = label(context.objects.namespace_labels(meta.ns), kIngress);
+  const std::string* flag = own ? own : inherited;
+  return flag && (*flag == "true" || *flag == "1" || *flag == "t" || *flag == "True" || *flag == "TRUE");
+}
+
 WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::string_view kind,
                               bool workload) {
   if (waypoint_instance(context, meta)) return {};
@@ -207,6 +228,7 @@ WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::str
     if (inherited && workload && problem.starts_with("UnsupportedTrafficType")) return {};
     context.find("MSH003", Severity::kError, meta, kind,
                  problem + ". Until it is ready, traffic goes direct and L7 policy is not applied");
+    tell_binding(context, meta, kind, false, problem);
     // One that only lacks its address is told already, so that it knows the service before any client does.
     WaypointBinding starting;
     if (fits) starting.names = {key};
@@ -215,7 +237,11 @@ WaypointBinding bind_waypoint(Context& context, const kube::Meta& meta, std::str
   WaypointBinding binding;
   binding.primary = *context.waypoints.at(key).address;
   binding.names = {key};
-  add_canary(context, meta, kind, *labels, *annotations, workload, key, binding);
+  std::string canary = add_canary(context, meta, kind, *labels, *annotations, workload, key, binding);
+  std::string text = "bound to waypoint " + key;
+  if (!canary.empty()) text += "; its canary is not used: " + canary;
+  if (!workload && ingress_use_waypoint(context, meta)) text += "; ingress gateways send to it too";
+  tell_binding(context, meta, kind, true, text);
   return binding;
 }
 

@@ -116,6 +116,35 @@ std::string Pages::syncz() const {
   return json({{"snapshot", ads_.snapshot()->number}, {"proxies", std::move(out)}}).dump(2) + "\n";
 }
 
+std::string Pages::status() const {
+  auto conditions = [](const std::vector<Condition>& from) {
+    json out = json::array();
+    for (const Condition& one : from) {
+      out.push_back({{"type", one.type},
+                     {"status", one.holds ? "True" : "False"},
+                     {"reason", one.reason},
+                     {"message", one.message}});
+    }
+    return out;
+  };
+  auto parts = [&](const std::vector<PartStatus>& from) {
+    json out = json::array();
+    for (const PartStatus& one : from) {
+      out.push_back({{"name", one.name}, {"conditions", conditions(one.conditions)}});
+    }
+    return out;
+  };
+  json objects = json::array();
+  for (const auto& [name, status] : ads_.snapshot()->compiled.status) {
+    json object = {{"object", name}, {"conditions", conditions(status.conditions)}};
+    if (status.observed_generation > 0) object["observedGeneration"] = status.observed_generation;
+    if (!status.parents.empty()) object["parents"] = parts(status.parents);
+    if (!status.listeners.empty()) object["listeners"] = parts(status.listeners);
+    objects.push_back(std::move(object));
+  }
+  return json({{"objects", std::move(objects)}}).dump(2) + "\n";
+}
+
 std::string Pages::problems() const {
   json errors = json::array();
   for (const kube::Problem& problem : source_.problems()) {
@@ -196,6 +225,7 @@ async::Task<conn::HttpResponse> Pages::serve(conn::HttpRequest request) {
   if (request.path == "/version") co_return conn::HttpResponse{200, version_ + "\n"};
   if (request.path == "/debug/ambientz") co_return as_json(ambient());
   if (request.path == "/debug/syncz") co_return as_json(syncz());
+  if (request.path == "/debug/status") co_return as_json(status());
   if (request.path == "/debug/config_errors") co_return as_json(problems());
   if (request.path == "/debug/waypoints") {
     co_return as_json(describe_waypoints(*source_.objects(), waypoints_));

@@ -30,6 +30,7 @@ class Pages {
   std::string ambient() const;
   std::string syncz() const;
   std::string problems() const;
+  std::string status() const;
 
   const AdsServer& ads_;
   const CaService& ca_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <set>
 
 #include "mesh/kube/cursor.h"
@@ -129,6 +130,7 @@ Meta decode_meta(const Cursor& root, bool namespaced, const std::string& file) {
   out.labels = meta.at("labels").labels();
   out.annotations = meta.at("annotations").labels();
   out.created = meta.at("creationTimestamp").text();
+  out.generation = meta.at("generation").integer(0, std::numeric_limits<int64_t>::max(), 0);
   out.deleting = !meta.at("deletionTimestamp").absent();
   for (const Cursor& owner : meta.at("ownerReferences").items()) {
     if (!owner.at("controller").flag()) continue;

@@ -33,7 +33,8 @@ struct Meta {
   std::string uid;
   Labels labels;
   Labels annotations;
-  std::string created;  // RFC 3339 text, which sorts by time; empty: unknown, oldest
+  std::string created;     // RFC 3339 text, which sorts by time; empty: unknown, oldest
+  int64_t generation = 0;  // of the specification, as the API server counts it; 0: it is not counted
   bool deleting = false;
   std::string generate_name;
   std::string owner_kind;  // of the controller

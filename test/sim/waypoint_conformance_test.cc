@@ -21,7 +21,7 @@ metadata: {name: echo, namespace: shop}
 spec:
   clusterIP: 10.96.1.1
   selector: {app: echo}
-  ports: [{name: http, port: 80, targetPort: 8080}, {name: http-alt, port: 8080}]
+  ports: [{name: http, port: 80, targetPort: 8080}, {name: http-alt, port: 8080}, {name: tcp, port: 9090, targetPort: 8080}]
 ---
 apiVersion: v1
 kind: Service
@@ -32,6 +32,7 @@ spec:
   ports:
     - {name: http, port: 80, targetPort: 8080}
     - {name: http-alt, port: 8080}
+    - {name: tcp, port: 9090, targetPort: 8080}
     - {name: grpc, port: 7070, targetPort: 8080, appProtocol: kubernetes.io/h2c}
 ---
 apiVersion: v1
@@ -43,6 +44,7 @@ spec:
   ports:
     - {name: http, port: 80, targetPort: 8080}
     - {name: http-alt, port: 8080}
+    - {name: tcp, port: 9090, targetPort: 8080}
     - {name: grpc, port: 7070, targetPort: 8080, appProtocol: kubernetes.io/h2c}
 ---
 apiVersion: v1
@@ -82,8 +84,9 @@ struct Route {
   std::string parent_port = "";
   std::string yaml() const {
     std::string port = parent_port.empty() ? "" : ", port: " + parent_port;
-    return "---\napiVersion: gateway.networking.k8s.io/v1\nkind: " + kind + "\nmetadata: {name: " + name +
-           ", namespace: " + ns +
+    std::string version = kind == "TCPRoute" ? "v1alpha2" : "v1";
+    return "---\napiVersion: gateway.networking.k8s.io/" + version + "\nkind: " + kind +
+           "\nmetadata: {name: " + name + ", namespace: " + ns +
            ", generation: 7}\nspec:\n  parentRefs: [{group: \"\", kind: Service, name: " + parent +
            ", namespace: shop" + port + "}]\n  rules: " + rules + "\n";
   }
@@ -428,6 +431,26 @@ TEST_CASE("gRPC by weight, with metadata",
   }
 }
 
+TEST_CASE("connections by weight, towards services", "[sim][waypoint][TestTCPRoute]") {
+  Echo world({{.rules = "[{backendRefs: [{name: echo-v1, port: 9090, weight: 3}, {name: echo-v2, port: 9090, "
+                        "weight: 1}, {name: nobody, port: 80, weight: 0}]}]",
+               .kind = "TCPRoute",
+               .parent_port = "9090"}});
+  world.v1.raw = "one";
+  world.v2.raw = "two";
+  int one = 0, two = 0;
+  for (int i = 0; i < 400; ++i) {
+    std::string answer = world.raw("hello", "web", "10.96.1.1:9090");
+    one += answer == "one";
+    two += answer == "two";
+  }
+  CHECK(one + two == 400);
+  // Four standard deviations.
+  CHECK(one > 300 - 35);
+  CHECK(one < 300 + 35);
+  CHECK(world.v1.raw_request == "hello");
+}
+
 TEST_CASE("references that lead nowhere, endpoints that are not there, and grants",
           "[sim][waypoint][ReferenceGrant]") {
   std::string rules =
@@ -440,7 +463,7 @@ TEST_CASE("references that lead nowhere, endpoints that are not there, and grant
       "/far}}], backendRefs: [{name: far, namespace: consumer, port: 80}]}]";
   auto reason = [](const Echo& world) {
     for (const control::Condition& one :
-         world.compiled.route_status.at("HTTPRoute shop/route").at(0).conditions) {
+         world.compiled.status.at("HTTPRoute shop/route").parents.at(0).conditions) {
       if (one.type == "ResolvedRefs") return one.reason;
     }
     return std::string("none");

@@ -92,6 +92,22 @@ TEST_CASE("get proxies: who is in sync", "[CP7]") {
         "zt-a.istio-system   n1     10.0.0.1:5000   2026-01-01T00:00:00Z   SYNCED      STALE      2\n");
 }
 
+TEST_CASE("get status: conditions of objects, their parents and listeners", "[CP7]") {
+  constexpr char kStatus[] = R"({"objects": [
+    {"object": "HTTPRoute shop/r", "conditions": [], "parents": [{"name": "Service shop/api", "conditions": [
+      {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}]}]},
+    {"object": "Service far/api", "conditions": [
+      {"type": "istio.io/WaypointBound", "status": "False", "reason": "WaypointIsNotReady", "message": "no"}]}]})";
+  CHECK(
+      render(GetKind::kStatus, kStatus, at_2026()).value() ==
+      "OBJECT             OF                 CONDITION                STATUS   REASON               MESSAGE\n"
+      "HTTPRoute shop/r   Service shop/api   Accepted                 True     Accepted             -\n"
+      "Service far/api    -                  istio.io/WaypointBound   False    WaypointIsNotReady   no\n");
+  RenderOptions options = at_2026();
+  options.ns = "far";
+  CHECK(render(GetKind::kStatus, kStatus, options).value().find("shop/r") == std::string::npos);
+}
+
 TEST_CASE("get: filters and the twins of a table", "[CP7]") {
   RenderOptions options = at_2026(OutputFormat::kJson);
   options.node = "n1";
@@ -114,10 +130,10 @@ TEST_CASE("get survives any answer", "[CP7]") {
   }
   constexpr char kOdd[] =
       R"({"workloads": [1, null, "x", [], {"name": 3, "workloadIps": [7], "waypoint": 1, "services": []},
-    {"name": "a\u001b[31m\nb", "workloadIps": {}}], "services": {"a": 1}, "policies": 7, "certificates": [[], {"certChain":
+    {"name": "a\u001b[31m\nb", "workloadIps": {}}], "services": {"a": 1}, "policies": 7, "objects": [3, {"conditions": 1, "parents": [{"conditions": [4, {}]}, 2]}], "certificates": [[], {"certChain":
     [1], "rootCerts": 2}], "workloadState": {"u": {"connections": {"inbound": [1, {}], "outbound": 3}}}, "proxies": [1]})";
   for (GetKind kind : {GetKind::kWorkloads, GetKind::kServices, GetKind::kPolicies, GetKind::kCertificates,
-                       GetKind::kConnections, GetKind::kProxies}) {
+                       GetKind::kConnections, GetKind::kProxies, GetKind::kStatus}) {
     for (OutputFormat format : {OutputFormat::kTable, OutputFormat::kJson, OutputFormat::kYaml}) {
       auto out = render(kind, kOdd, at_2026(format));
       REQUIRE(out);

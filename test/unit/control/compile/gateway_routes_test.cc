@@ -104,7 +104,7 @@ bool found(const Compiled& mesh, std::string_view code, std::string_view text) {
 // "True Accepted", of the first parent; empty: no such condition.
 std::string status(const Compiled& mesh, const std::string& type,
                    const std::string& object = "HTTPRoute shop/r") {
-  for (const control::Condition& one : mesh.route_status.at(object).front().conditions) {
+  for (const control::Condition& one : mesh.status.at(object).parents.front().conditions) {
     if (one.type == type) return (one.holds ? "True " : "False ") + one.reason;
   }
   return "";
@@ -337,7 +337,7 @@ TEST_CASE("parents that cannot be had", "[waypoint-2.4.1]") {
   };
   CHECK(status(mesh("{kind: Service, group: \"\", name: nobody}"), "Accepted") == "False NoMatchingParent");
   CHECK(status(mesh("{name: way}"), "Accepted") == "False NotAllowedByListeners");
-  CHECK(mesh("{name: edge}").route_status.empty());
+  CHECK(!mesh("{name: edge}").status.contains("HTTPRoute shop/r"));
   CHECK(found(mesh("{name: edge}"), "MSH024", "not of the mesh"));
   auto bare = mesh("{kind: Service, group: \"\", name: far, namespace: other}");
   CHECK(status(bare, "ResolvedWaypoints") == "False MissingUseWaypointLabel");
