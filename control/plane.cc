@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "net/conn/tls_stream.h"
+#include "net/wire/crypto.h"
 
 namespace culvert::control {
 
@@ -46,6 +47,7 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::make(async::Loop& loop, io::
   }
   Result<std::optional<std::string>> jwks = state.read("jwks.json");
   TokenKey signs = *key;
+  options.compile.session_key = wire::hmac_sha256(key->bytes(), "sessions of waypoints");
   std::unique_ptr<ControlPlane> plane(new ControlPlane(loop, network, log, source, std::move(state),
                                                        std::move(vips), std::move(*authority),
                                                        std::move(*key), std::move(options)));

@@ -138,6 +138,21 @@ std::optional<Reply> route(Exchange& x) {
   return std::nullopt;
 }
 
+// The destination that the request's session is with, if the route still has it: it goes before the weights.
+const model::RouteTarget* held_target(Exchange& x) {
+  if (!x.route->session) return nullptr;
+  x.session = read_session(*x.route->session, x.facts, x.state->l7->settings().session_key, x.route->origin,
+                           x.worker.loop().wall_now());
+  if (!x.session) return nullptr;
+  const ClusterKey& to = x.session->cluster;
+  for (const model::RouteTarget& target : x.route->targets) {
+    uint16_t port = target.port == 0 ? x.client->addressed.port : target.port;
+    if (target.service == to.service && port == to.port && target.subset == to.subset) return &target;
+  }
+  x.session.reset();
+  return nullptr;
+}
+
 // --- shape: answers that need no upstream ---
 std::optional<Reply> shape(Exchange& x) {
   if (!x.route) return std::nullopt;
@@ -166,7 +181,8 @@ std::optional<Reply> shape(Exchange& x) {
     reply.details = "direct_response";
     return reply;
   }
-  x.target = decide::pick_target(chosen.targets, x.worker.rng());
+  x.target = held_target(x);
+  if (!x.target) x.target = decide::pick_target(chosen.targets, x.worker.rng());
   if (!x.target) return replies::invalid_backend();
   if (!x.target->invalid.empty()) return replies::invalid_backend();
   return std::nullopt;

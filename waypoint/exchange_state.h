@@ -19,6 +19,7 @@
 #include "waypoint/phases/authorizer.h"
 #include "waypoint/record.h"
 #include "waypoint/replies.h"
+#include "waypoint/session.h"
 #include "waypoint/state.h"
 
 namespace culvert::waypoint {
@@ -72,6 +73,7 @@ struct Exchange {
   model::RouteTarget default_target;
   wire::Headers upstream_request;    // what goes upstream: the request after rewrites and edits
   decide::RateLimitDecision limits;  // what it is charged
+  std::optional<Session> session;    // that the request came with, while it is held
   std::vector<std::string> response_cookies;
   wire::Headers response_headers;  // to be added to the answer, whoever gives it
   HeaderChanges response_changes;  // an authorizer's

@@ -123,6 +123,8 @@ class Forwarder {
   async::Task<std::optional<Reply>> judge_endpoint(HostRef host);
   wire::Headers request_headers(async::Deadline deadline) const;
   void choose_hash();
+  void choose_session();
+  void keep_session(wire::Headers& response) const;
   std::string cluster_name() const;
   Tried failed(TryOutcome::Failure failure, Reply reply);
   Tried timed_out();
@@ -142,6 +144,8 @@ class Forwarder {
   RequestBody& body_;
   GrpcMessages requests_, responses_;
   PickRequest pick_;
+  const model::SessionPersistence* session_rules_ = nullptr;
+  std::string session_use_;
   Seat request_seat_;
   std::vector<MirrorRef> mirrors_;
   bool responded_ = false;
@@ -163,6 +167,39 @@ void Forwarder::choose_hash() {
   decide::HashCookie made = decide::make_hash_cookie(*hash, x_.worker.rng());
   pick_.hash = made.hash;
   x_.response_cookies.push_back(std::move(made.set_cookie));
+}
+
+// What the route says about sessions, or else the service. Only the first try is held to the endpoint.
+void Forwarder::choose_session() {
+  ClusterKey own = cluster_.key();
+  own.host.clear();
+  if (x_.route && x_.route->session) {
+    session_rules_ = &*x_.route->session;
+    session_use_ = x_.route->origin;
+  } else if (policy_.session) {
+    session_rules_ = &*policy_.session;
+    session_use_ = own.service.to_string();
+    x_.session = read_session(*session_rules_, x_.facts, x_.state->l7->settings().session_key, session_use_,
+                              loop_.wall_now());
+  }
+  if (x_.session && x_.session->cluster != own) x_.session.reset();
+  if (x_.session) pick_.held = x_.session->host;
+}
+
+void Forwarder::keep_session(wire::Headers& response) const {
+  if (!session_rules_) return;
+  base::WallTime now = loop_.wall_now();
+  Session told{cluster_.key(), try_->host->host().key, now, now};
+  told.cluster.host.clear();
+  if (x_.session && x_.session->host == told.host) {
+    if (!is_stale(*session_rules_, *x_.session, now)) return;
+    told.began = x_.session->began;
+  }
+  const std::string* scheme = header_of(x_.record.request, "x-forwarded-proto");
+  auto header = write_session(*session_rules_, told, x_.state->l7->settings().session_key, session_use_,
+                              scheme && *scheme == "https");
+  if (header && session_rules_->header) set_header(response, header->first, header->second);
+  if (header && !session_rules_->header) response.push_back(std::move(*header));
 }
 
 std::string Forwarder::cluster_name() const {
@@ -218,6 +255,7 @@ async::Task<std::optional<Reply>> Forwarder::run() {
   body_.on_bytes([this](base::ByteView bytes) { body_came(bytes); });
   body_.on_complete([this] { body_complete(); });
   choose_hash();
+  choose_session();
   pick_.dialled = x_.client->addressed.dialled;
   watch_.spawn(watch_client(x_));
   base::Result<std::optional<Reply>> ended = co_await async::until_stopped(x_.stop, attempts());
@@ -387,6 +425,7 @@ async::Task<Forwarder::Tried> Forwarder::try_once() {
   pick_.other_levels = retries_.other_localities;
   if (!retries_.avoid_tried_hosts) pick_.tried.clear();
   HostRef host = cluster_.pick(pick_);
+  pick_.held.clear();
   if (!host) co_return failed(TryOutcome::Failure::kNone, replies::no_healthy_upstream());
   pick_.tried.push_back(host->key);
   record.upstream = host->workload;
@@ -460,6 +499,7 @@ async::Task<void> Forwarder::deliver(wire::Headers response) {
   apply_changes(x_.response_changes, response);
   for (const auto& [name, value] : x_.response_headers) set_header(response, name, value);
   for (const std::string& cookie : x_.response_cookies) response.emplace_back("set-cookie", cookie);
+  keep_session(response);
   decide::charge_later(x_.limits.later, response, loop_.now());
   // Connections that nobody keeps cost nothing.
   if (x_.worker.shared().overload.pressure() >= Overload::Pressure::kSaving) {

@@ -35,6 +35,7 @@ struct CompileOptions {
   // The key set behind a URI as it was last fetched; empty: none, and its tokens are refused. Null: none at
   // all.
   std::function<std::string(const std::string& uri)> jwks;
+  std::string session_key;           // for waypoints, see WaypointSettings
   TraceCollectors trace_collectors;  // of tracing providers that meshConfig does not define
 };
 

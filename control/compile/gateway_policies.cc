@@ -119,13 +119,14 @@ void GatewayPolicies::apply(const std::string& key, const ServiceSource& source,
   }
   for (const kube::BackendTrafficPolicy* policy : traffic_) {
     if (!reference(*policy, source)) continue;
-    if (!in_force_.insert(policy).second) continue;
-    if (policy->session) {
-      context_.find(
-          "MSH025", Severity::kWarning, policy->meta, "XBackendTrafficPolicy",
-          "sessionPersistence is not carried out; consistentHash in a DestinationRule keeps clients "
-          "at endpoints");
-    }
+    in_force_.insert(policy);
+  }
+  auto keeps = std::find_if(traffic_.begin(), traffic_.end(), [&](const kube::BackendTrafficPolicy* policy) {
+    return policy->session && reference(*policy, source);
+  });
+  if (keeps != traffic_.end()) {
+    model::SessionPersistence session = compile_session(*(*keeps)->session);
+    change(out, 0, [&](model::TrafficPolicy& to) { to.session = session; });
   }
   auto first = std::find_if(traffic_.begin(), traffic_.end(), [&](const kube::BackendTrafficPolicy* policy) {
     return policy->retry && reference(*policy, source);

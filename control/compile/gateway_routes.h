@@ -70,6 +70,8 @@ std::vector<model::TcpRoute> compile_gateway_rules(const kube::TcpRoute& route, 
 std::vector<model::TcpRoute> compile_gateway_rules(const kube::TlsRoute& route, const std::string& parent,
                                                    const BackendRefs& refs, RouteFlaws& flaws);
 
+model::SessionPersistence compile_session(const kube::SessionPersistence& in);
+
 // gateway_routes.cc. By service key, for services that have a waypoint. Writes findings and status.
 std::map<std::string, model::ServiceRoutes> compile_gateway_routes(Context& context);
 // Lays them over what VirtualServices say: where a port has a table of the Gateway API, that alone counts,

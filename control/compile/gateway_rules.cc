@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <utility>
 
 #include "control/compile/gateway_routes.h"
@@ -113,12 +114,7 @@ class RuleCompiler {
     out.origin = origin();
     out.targets = targets(rule.backends);
     for (const kube::RouteFilter& filter : rule.filters) add(filter, out);
-    if (rule.session) {
-      flaws_.unsupported.push_back(
-          fmt::format("rule {}: sessionPersistence is not carried out; consistentHash in a DestinationRule "
-                      "keeps clients at endpoints",
-                      out.name));
-    }
+    if (rule.session) out.session = compile_session(*rule.session);
     if (out.targets.empty() && !out.redirect && out.broken.empty()) {
       out.broken = rule.backends.empty() ? "it has no backend" : "its weights come to nothing";
     }
@@ -250,6 +246,19 @@ void add_connections(const std::vector<Rule>& rules, const RuleCompiler& compile
 }
 
 }  // namespace
+
+model::SessionPersistence compile_session(const kube::SessionPersistence& in) {
+  model::SessionPersistence out;
+  out.header = in.header;
+  out.name = !in.name.empty() ? in.name : in.header ? "x-culvert-session" : "culvert-session";
+  // Names of headers are the same in either case, those of cookies are not.
+  auto lower = [](unsigned char c) { return static_cast<char>(std::tolower(c)); };
+  if (in.header) std::transform(out.name.begin(), out.name.end(), out.name.begin(), lower);
+  out.permanent = in.permanent;
+  out.absolute = in.absolute_timeout.value_or(base::Duration{0});
+  out.idle = in.idle_timeout.value_or(base::Duration{0});
+  return out;
+}
 
 std::vector<RankedRoute> compile_gateway_rules(const kube::HttpRoute& route, const std::string& parent,
                                                const BackendRefs& refs, RouteFlaws& flaws) {

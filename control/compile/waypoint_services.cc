@@ -205,6 +205,7 @@ void WaypointCompiler::compile_settings() {
     out.client_retry_hints = mesh_->allow_client_retry_hints;
     if (mesh_->dns_refresh_rate.count() > 0) out.dns_refresh = mesh_->dns_refresh_rate;
   }
+  out.session_key = context_.options.session_key;
   context_.out.settings = std::make_shared<const model::WaypointSettings>(std::move(out));
 }
 

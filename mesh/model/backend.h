@@ -126,6 +126,7 @@ struct TrafficPolicy {
   std::optional<RetryBudget> retry_budget;
   uint8_t proxy_protocol = 0;  // 0 none, 1, 2
   std::optional<HttpTunnel> tunnel;
+  std::optional<SessionPersistence> session;  // of requests whose route says nothing about it
   bool operator==(const TrafficPolicy&) const = default;
 };
 

@@ -20,6 +20,16 @@ namespace culvert::model {
 
 using LabelMap = std::map<std::string, std::string>;
 
+// Requests that show the token of an earlier answer go where that one came from (GEP-1619, gap G9).
+struct SessionPersistence {
+  std::string name;            // of the cookie, or of the header in lower case
+  bool header = false;         // else a cookie
+  bool permanent = false;      // the cookie outlives its client's session, until `absolute`
+  base::Duration absolute{0};  // since the first answer; 0: for ever
+  base::Duration idle{0};      // since the last one; 0: for ever
+  bool operator==(const SessionPersistence&) const = default;
+};
+
 // Who sends, as far as it is proven: from the peer's certificate and its workload (gap G1).
 struct SourceMatch {
   LabelMap labels;             // all of them on the source's pod; empty: any
@@ -193,6 +203,7 @@ struct HttpRoute {
   std::optional<FaultInjection> fault;
   std::vector<Mirror> mirrors;
   std::optional<Cors> cors;
+  std::optional<SessionPersistence> session;
   bool operator==(const HttpRoute&) const = default;
 };
 

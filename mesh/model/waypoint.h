@@ -111,6 +111,7 @@ struct WaypointSettings {
   std::string server_header = "istio-envoy";  // "" leaves the application's
   bool client_retry_hints = false;
   base::Duration dns_refresh = std::chrono::seconds(60);  // names of endpoints are looked up again
+  std::string session_key;  // 32 bytes that seal tokens of sessions; secret. Empty: no session is kept
   bool operator==(const WaypointSettings&) const = default;
 };
 

@@ -346,6 +346,15 @@ void map(Way& way, Cors& m, pbw::Cors& p) {
 }
 
 template <class Way>
+void map(Way& way, SessionPersistence& m, pbw::SessionPersistence& p) {
+  FIELD(name);
+  FIELD(header);
+  FIELD(permanent);
+  DURATION(absolute);
+  DURATION(idle);
+}
+
+template <class Way>
 void map(Way& way, HttpRoute& m, pbw::HttpRoute& p) {
   FIELD(name);
   FIELD(origin);
@@ -362,6 +371,7 @@ void map(Way& way, HttpRoute& m, pbw::HttpRoute& p) {
   OPTIONAL(fault, FaultInjection);
   LIST(mirrors, fresh<Mirror>);
   OPTIONAL(cors, Cors);
+  OPTIONAL(session, SessionPersistence);
 }
 
 template <class Way>
@@ -775,6 +785,7 @@ void map(Way& way, TrafficPolicy& m, pbw::TrafficPolicy& p) {
   OPTIONAL(retry_budget, RetryBudget);
   FIELD(proxy_protocol);
   OPTIONAL(tunnel, HttpTunnel);
+  OPTIONAL(session, SessionPersistence);
 }
 
 template <class Way>
@@ -827,6 +838,7 @@ void map(Way& way, WaypointSettings& m, pbw::WaypointSettings& p) {
   FIELD(server_header);
   FIELD(client_retry_hints);
   DURATION(dns_refresh);
+  FIELD(session_key);
 }
 
 template <class Message, class Value>

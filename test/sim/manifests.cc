@@ -21,7 +21,9 @@ status: {addresses: [{type: IPAddress, value: 10.0.9.9}]}
 )";
 
 control::Compiled learn(WaypointWorld& world, const std::string& manifests) {
-  control::Compiled compiled = compile_yaml(kWaypointManifest + manifests);
+  control::CompileOptions options;
+  options.session_key = std::string(32, 'k');
+  control::Compiled compiled = compile_yaml(kWaypointManifest + manifests, nullptr, options);
   std::vector<model::Service> services;
   for (const auto& [name, service] : compiled.services) services.push_back(*service);
   std::vector<model::Workload> workloads;

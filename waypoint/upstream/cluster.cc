@@ -276,6 +276,11 @@ HostRef Cluster::pick(const PickRequest& request) {
   if (policy_->outliers) tell(shared_->sweep(*policy_->outliers, loop_.now()));
   if (passthrough_) return outside(request.dialled);
   if (!picker_) return nullptr;
+  if (!request.held.empty()) {
+    auto held = std::find_if(hosts_.begin(), hosts_.end(),
+                             [&](const HostRef& host) { return host->key == request.held; });
+    if (held != hosts_.end() && !(*held)->load->ejected.load()) return *held;
+  }
   std::vector<size_t> tried;
   for (size_t i = 0; i < hosts_.size() && !request.tried.empty(); ++i) {
     bool avoided =

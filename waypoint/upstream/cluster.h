@@ -111,6 +111,7 @@ class SharedClusters {
 
 struct PickRequest {
   std::optional<uint64_t> hash;    // of hash balancers
+  std::string held;                // the key of the host that takes it if it can; empty: none
   std::vector<std::string> tried;  // keys of hosts to be avoided
   bool other_levels = false;       // and of their localities
   base::SocketAddr dialled;        // by the client: where services without endpoints of their own are

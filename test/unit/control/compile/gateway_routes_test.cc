@@ -355,10 +355,30 @@ TEST_CASE("what is not carried out is said, and never opens anything", "[waypoin
   auto extension = mesh("{type: ExtensionRef, extensionRef: {group: x.example, kind: Thing, name: t}}");
   CHECK(sent(extension, "/") == "500");
   CHECK(status(extension, "ResolvedRefs") == "False InvalidKind");
-  auto session =
-      compile_yaml(kMesh + route("[{sessionPersistence: {sessionName: s}, " + to("echo-v1") + "}]"));
-  CHECK(sent(session, "/") == "echo-v1");
-  CHECK(found(session, "MSH024", "sessionPersistence"));
+}
+
+TEST_CASE("sessionPersistence of rules, and of services", "[waypoint-2.4.4][G9]") {
+  auto session = [](const std::string& fields) {
+    Compiled mesh =
+        compile_yaml(kMesh + route("[{sessionPersistence: {" + fields + "}, " + to("echo-v1") + "}]"));
+    return mesh.waypoint_services.at(kEcho)->routes.ports.at(0).http->at(0).session.value();
+  };
+  model::SessionPersistence plain = session("");
+  CHECK(plain.name == "culvert-session");
+  CHECK_FALSE(plain.header);
+  CHECK(plain.absolute == std::chrono::seconds(0));
+  CHECK(session("type: Header").name == "x-culvert-session");
+  CHECK(session("type: Header, sessionName: X-Who").name == "x-who");
+  model::SessionPersistence full = session(
+      "sessionName: S, absoluteTimeout: 1h, idleTimeout: 5m, cookieConfig: {lifetimeType: Permanent}");
+  CHECK(full == model::SessionPersistence{"S", false, true, std::chrono::hours(1), std::chrono::minutes(5)});
+  Compiled service = compile_yaml(
+      kMesh +
+      "---\napiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\nmetadata: {name: "
+      "p, "
+      "namespace: shop}\nspec: {targetRefs: [{group: \"\", kind: Service, name: echo}], sessionPersistence: "
+      "{sessionName: s}}\n");
+  CHECK(service.backends.at(kEcho)->policy.all.session.value().name == "s");
 }
 
 TEST_CASE("CORS: labels of origins, answers to other preflights", "[waypoint-2.4.3]") {

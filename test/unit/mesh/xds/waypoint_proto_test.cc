@@ -57,6 +57,7 @@ WaypointService rich_service() {
       Redirect{{PathEdit::Kind::kFull, "/new", {}}, "h", "https", 8443, Redirect::PortFrom::kRequest, 308};
   HttpRoute fixed;
   fixed.direct = DirectResponse{418, std::string("tea\0pot", 7)};
+  route.session = SessionPersistence{"s", false, true, 1h, 5min};
   HttpRoute broken;
   broken.broken = "no such backend";
   TcpRoute tcp{"t", "TCPRoute shop/t",   true, {"*.a", "b"}, {*base::Cidr::parse("10.1.0.0/16")},
@@ -161,6 +162,7 @@ Backend rich_backend() {
   policy.tunnel = HttpTunnel{"h:1", "broken"};
   policy.retry_budget = RetryBudget{30, 5};
   policy.proxy_protocol = 2;
+  policy.session = SessionPersistence{"x-s", true, false, 0s, 10s};
   b.policy.all = policy;
   b.policy.by_port[8443] = TrafficPolicy{};
   b.subsets = {{"v1", {{"version", "v1"}}, b.policy}};
@@ -188,6 +190,7 @@ TEST_CASE("every field goes there and back") {
   settings.default_retries.attempts = 0;
   settings.trust_domain_aliases = {"old"};
   settings.dns_refresh = 5s;
+  settings.session_key = std::string("\0\xff key", 6);
   CHECK(*decode_waypoint_settings(base::as_bytes(encode(settings)), kSettingsName) == settings);
   CHECK(*decode_waypoint_service(base::as_bytes(encode(WaypointService{})), "") == WaypointService{});
 }
