@@ -88,7 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!address) break;
       const auto* workload = std::get_if<model::Workload>(&*address);
       feed(wrap(xds::kAddressType,
-                workload ? workload->uid : std::get<model::Service>(*address).key().to_string(), rest));
+                workload ? workload->uid.str() : std::get<model::Service>(*address).key().to_string(), rest));
       break;
     }
     default: {
