@@ -3,11 +3,12 @@
 """Requests through one L7 proxy: a waypoint (with the mesh around it) beside HAProxy and nginx as reverse proxies,
 in turns within one run. 1 KB answers by nginx, HTTP/1.1 and HTTP/2 from the client.
 
-  waypoint.py [--rounds N] [--seconds S] [--connections C] [--routes N] [--idle N] [--json]
+  waypoint.py [--rounds N] [--seconds S] [--connections C] [--rate R] [--routes N] [--idle N] [--json]
 
 The waypoint has an AuthorizationPolicy, metrics and an access log to a file; the others a log to a file. A
 request through the waypoint passes two node proxies as well, with mutual TLS on both hops; CPU is told for the
-process that proxies HTTP alone, and for the node proxies apart.
+process that proxies HTTP alone, and for the node proxies apart. Latency is told at a fixed rate, above that of a
+direct run: what each way adds.
 """
 import argparse
 import json
@@ -135,6 +136,14 @@ backend app
         self.haproxy = self.proxy.start("haproxy", ["haproxy", "-f", config])
         self.haproxy.wait_for("listening", lambda: self.proxy.run(["ss", "-Hltn", "sport = :9082"]).stdout, 10)
 
+    def hold(self, count):
+        """The waypoint's memory with so many idle connections."""
+        holder = self.client.start("holder", ["python3", "-c", HOLD, VIP, str(count)])
+        holder.wait_for("held", lambda: "held " in holder.log(), 180)
+        kib = rss_kib(self.waypoint_pid)
+        holder.stop()
+        return kib
+
     def subjects(self, version):
         """(name, client pod, url, pid of the proxy, pids of what is around it)"""
         h2 = version == "h2"
@@ -163,15 +172,49 @@ def measure(client, url, pid, around, version, seconds, connections):
             "around_us": sum(spent[1:]) / max(done, 1) * 1e6 * share}
 
 
+# The generator takes turns among its connections, and with many is late itself.
+LATENCY_CONNECTIONS = 4
+
+
+def latency(client, url, rate, seconds, log):
+    """(p50, p99) in microseconds at a fixed rate."""
+    connections = LATENCY_CONNECTIONS
+    client.run(["h2load", "-t1", "--h1", f"-c{connections}", f"-D{seconds}", f"--rps={rate / connections}",
+                f"--log-file={log}", url], timeout=seconds + 60)
+    with open(log, encoding="ascii") as lines:
+        times = sorted(int(line.split()[2]) for line in lines)
+    return times[len(times) // 2], times[len(times) * 99 // 100]
+
+
+# Opens connections, has one answer on each, says so and keeps them.
+HOLD = """
+import resource, signal, socket, sys
+host, count = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
+held = []
+for _ in range(count):
+    one = socket.create_connection((host, 80), 10)
+    one.sendall(b"GET / HTTP/1.1\\r\\nhost: server\\r\\n\\r\\n")
+    got = b""
+    while len(got) < 1024:
+        got += one.recv(65536)
+    held.append(one)
+print("held", len(held), flush=True)
+signal.pause()
+"""
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=int, default=1000, help="requests per second at which latency is told")
+    parser.add_argument("--idle", type=int, default=10000, help="idle connections for the figure of memory")
     parser.add_argument("--routes", type=int, default=1000, help="routes in the configuration for the figure of memory")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    results = {}
+    results, latencies = {}, {}
     with Lab("bench", progress=lambda text: print(f"  {text}", file=sys.stderr, flush=True)) as lab:
         field = Field(lab)
         field.raise_all()
@@ -183,6 +226,11 @@ def main():
                         continue   # this backend speaks HTTP/1.1 only
                     row = measure(client, url, pid, around, version, args.seconds, args.connections)
                     results.setdefault((version, name), []).append(row)
+            for name, client, url, _, _ in field.subjects("h1"):
+                pair = latency(client, url, args.rate, args.seconds, os.path.join(lab.run_dir, "latency.log"))
+                latencies.setdefault(name, []).append(pair)
+        if args.idle:
+            memory[f"{args.idle} idle connections"] = field.hold(args.idle)
         lab.write("many-routes", {
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": {"name": "many", "namespace": "production"},
@@ -197,14 +245,19 @@ def main():
                      **{key: statistics.median(run[key] for run in runs) for key in ("rate", "cpu_us", "around_us")},
                      "rates": [run["rate"] for run in runs], "mean": runs[-1]["mean"],
                      "failed": sum(run["failed"] for run in runs)})
+    medians = {name: [statistics.median(values) for values in zip(*pairs)] for name, pairs in latencies.items()}
     if args.json:
-        print(json.dumps({"rows": rows, "rss_kib": memory}))
+        print(json.dumps({"rows": rows, "rss_kib": memory, "latency_us": medians}))
         return
     print("| client | subject | requests/s (range) | CPU us per request | node proxies' CPU us | mean | failed |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         print(f"| {row['version']} | {row['subject']} | {row['rate']:.0f} ({min(row['rates']):.0f}-{max(row['rates']):.0f}) "
               f"| {row['cpu_us']:.0f} | {row['around_us']:.0f} | {row['mean']} | {row['failed']} |")
+    direct = medians["direct"]
+    print(f"\nAdded at {args.rate} requests/s, p50 and p99 (direct {direct[0]:.0f} and {direct[1]:.0f} us): " + ", ".join(
+        f"{name} {p50 - direct[0]:.0f} and {p99 - direct[1]:.0f} us" for name, (p50, p99) in medians.items()
+        if name != "direct"))
     print("RSS of the waypoint: " + ", ".join(f"{what} {kib / 1024:.1f} MiB" for what, kib in memory.items()))
 
 
