@@ -118,6 +118,7 @@ Compiled compile(const kube::Objects& objects, const CompileOptions& options, co
   compile_peer_authentications(context);
   compile_workloads(context);
   report_selector_policies(context);
+  report_selector_pitfalls(context);
   compile_waypoint_resources(context);
   report_notes(context);
   report_installation(context);

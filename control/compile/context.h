@@ -54,6 +54,7 @@ struct SelectorPolicy {
   std::vector<std::string> unguarded;  // workloads it covers that have no waypoint
   bool guarded = false;                // some have
   std::string missing;                 // for it to be carried out as written; empty: nothing
+  bool covers_some = false;            // workload
 };
 
 struct SelectorTokens {
@@ -129,6 +130,8 @@ bool about_hop(const Context& context, const kube::AuthorizationPolicy::Rule& ru
 std::vector<std::string> attached_policies(Context& context, const std::string& name, const kube::Meta& meta,
                                            const std::set<std::string>& waypoints);
 void report_selector_policies(Context& context);
+// selector_findings.cc
+void report_selector_pitfalls(Context& context);
 // selector_guard.cc
 // Some pod of the service may be covered. Goes by selectors: pods come and go, rules should not.
 bool may_cover(const Coverage& coverage, const ServiceSource& source);

@@ -228,6 +228,7 @@ std::vector<std::string> attached_policies(Context& context, const std::string& 
   bool guarded = false, allows = false, tokens = false;
   std::vector<SelectorPolicy*> named;
   context.selectors.covering.each_covering(meta.ns, meta.labels, [&](SelectorPolicy& policy) {
+    policy.covers_some = true;
     if (!policy.by_name.empty()) named.push_back(&policy);
     if (!may_be_guarded || !enforced(policy)) return;
     allows |= policy.source->action == AuthorizationPolicy::Action::kAllow;

@@ -488,4 +488,45 @@ data: {mesh: "trustDomainAliases: [old.example]"}
   }
 }
 
+TEST_CASE("pitfalls of policies by selector", "[control-7.2]") {
+  auto says = [](const Compiled& mesh, const std::string& code) {
+    std::string out;
+    for (const auto& one : mesh.findings) {
+      if (one.code == code) out += one.message;
+    }
+    return out;
+  };
+  auto with = [&](const std::string& spec, const std::string& mesh = bound_mesh()) {
+    return compile_yaml(mesh + policy("p", spec));
+  };
+  SECTION("MSH004: the waypoint is shut out") {
+    CHECK_THAT(says(with(kApi + ", rules: [" + kFromWeb + "]"), "MSH004"),
+               Catch::Contains("cluster.local/ns/shop/sa/way"));
+    CHECK(says(with(kApi + ", rules: [" + kFromWeb + ", " + kFromWay + "]"), "MSH004").empty());
+    CHECK(says(with(kApi + ", rules: [{from: [{source: {namespaces: [shop]}}]}]"), "MSH004").empty());
+    CHECK(says(with(kApi + ", rules: [{from: [{source: {principals: [\"*/sa/way\"]}}]}]"), "MSH004").empty());
+    CHECK(says(with(kApi + ", action: DENY, rules: [" + kFromWeb + "]"), "MSH004").empty());
+    // Let in because some rule needs it.
+    CHECK(says(with(kApi + ", rules: [" + kFromWeb + ", " + kGet + "]"), "MSH004").empty());
+    CHECK(says(with("selector: {matchLabels: {app: other}}, rules: [" + kFromWeb + "]"), "MSH004").empty());
+  }
+  SECTION("MSH008: a Service's port") {
+    CHECK_THAT(says(with(kApi + ", rules: [{to: [{operation: {ports: [\"80\"]}}]}]"), "MSH008"),
+               Catch::Contains("write 8080"));
+    CHECK(says(with(kApi + ", rules: [{to: [{operation: {ports: [\"8080\"]}}]}]"), "MSH008").empty());
+    CHECK(says(with(kApi + ", rules: [{to: [{operation: {ports: [\"9999\"]}}]}]"), "MSH008").empty());
+    CHECK_THAT(says(with(kApi + ", rules: [{when: [{key: destination.port, values: [\"80\"]}]}]"), "MSH008"),
+               Catch::Contains("write 8080"));
+  }
+  SECTION("IST0127: nobody is covered") {
+    CHECK_THAT(says(with("selector: {matchLabels: {app: apo}}, rules: [" + kFromWeb + "]"), "IST0127"),
+               Catch::Contains("labels"));
+    CHECK(says(with(kApi + ", rules: [" + kFromWeb + "]"), "IST0127").empty());
+    // Manifests without any workload say nothing about it.
+    CHECK(says(with("selector: {matchLabels: {app: apo}}, rules: [" + kFromWeb + "]", gateway("way")),
+               "IST0127")
+              .empty());
+  }
+}
+
 }  // namespace culvert::test
