@@ -118,10 +118,10 @@ Compiled compile(const kube::Objects& objects, const CompileOptions& options, co
   compile_peer_authentications(context);
   compile_workloads(context);
   report_selector_policies(context);
-  report_selector_pitfalls(context);
   compile_waypoint_resources(context);
   report_notes(context);
   report_installation(context);
+  report_pitfalls(context);
   compile_status(context);
   std::stable_sort(out.findings.begin(), out.findings.end(), [](const Finding& a, const Finding& b) {
     return std::tie(a.origin.file, a.origin.line, a.code, a.message) <

@@ -130,8 +130,6 @@ bool about_hop(const Context& context, const kube::AuthorizationPolicy::Rule& ru
 std::vector<std::string> attached_policies(Context& context, const std::string& name, const kube::Meta& meta,
                                            const std::set<std::string>& waypoints);
 void report_selector_policies(Context& context);
-// selector_findings.cc
-void report_selector_pitfalls(Context& context);
 // selector_guard.cc
 // Some pod of the service may be covered. Goes by selectors: pods come and go, rules should not.
 bool may_cover(const Coverage& coverage, const ServiceSource& source);
@@ -147,6 +145,8 @@ std::vector<std::string> peer_authentication_policies(const Context& context, co
                                                       const kube::Labels& labels);
 // workloads.cc
 void compile_workloads(Context& context);
+// pitfalls.cc, after all others
+void report_pitfalls(Context& context);
 // status.cc, after all others
 void compile_status(Context& context);
 // waypoint_services.cc

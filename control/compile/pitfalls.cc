@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pitfalls of policies without targetRefs (spec control-plane section 7.2): what is valid, and surprises.
+// What is valid, and surprises (spec control-plane section 7.2).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -118,21 +118,103 @@ void find_service_ports(Context& context, const SelectorPolicy& policy) {
   }
 }
 
+void find_selector_pitfalls(Context& context, const SelectorPolicy& policy) {
+  find_service_ports(context, policy);
+  if (policy.source->action == AuthorizationPolicy::Action::kAllow && !policy.source->dry_run) {
+    find_shut_out(context, policy);
+  }
+  if (policy.coverage.labels.empty() || policy.covers_some) return;
+  // Manifests without workloads are for some that are elsewhere.
+  const auto& workloads = context.out.workloads;
+  bool others = std::any_of(workloads.begin(), workloads.end(),
+                            [&](const auto& one) { return policy.coverage.in(one.second->ns.str()); });
+  if (!others) return;
+  context.find("IST0127", Severity::kWarning, policy.source->meta, kKind,
+               "its selector covers no workload: look at the labels of the pods");
+}
+
+template <class Call>
+void each_target(const model::WaypointService& service, Call call) {
+  auto look = [&](const std::vector<model::PortRoutes>& ports) {
+    auto routes_of = [&](const auto& routes) {
+      for (const auto& route : routes) {
+        for (const model::RouteTarget& target : route.targets) call(route.origin, target);
+      }
+    };
+    for (const model::PortRoutes& port : ports) {
+      if (port.http) routes_of(*port.http);
+      if (port.tcp) routes_of(*port.tcp);
+    }
+  };
+  look(service.routes.ports);
+  for (const auto& [client, ports] : service.routes.by_client_namespace) look(ports);
+}
+
+// Destinations of VirtualServices whose subset no DestinationRule defines.
+void find_undefined_subsets(Context& context) {
+  constexpr std::string_view kVirtualService = "VirtualService ";
+  std::set<std::pair<std::string, std::string>> told;
+  auto look = [&](const std::string& origin, const model::RouteTarget& target) {
+    if (target.subset.empty() || !target.invalid.empty() || !origin.starts_with(kVirtualService)) return;
+    std::string service = target.service.to_string();
+    auto backend = context.out.backends.find(service);
+    bool defined = backend != context.out.backends.end() &&
+                   std::any_of(backend->second->subsets.begin(), backend->second->subsets.end(),
+                               [&](const model::Subset& one) { return one.name == target.subset; });
+    if (defined || !told.insert({origin, service + "/" + target.subset}).second) return;
+    auto source = context.objects.virtual_services.find(origin.substr(kVirtualService.size()));
+    if (source == context.objects.virtual_services.end()) return;
+    context.find(
+        "IST0173", Severity::kError, source->second->meta, "VirtualService",
+        fmt::format("no DestinationRule defines subset \"{}\" of {}: requests for it are answered 503",
+                    target.subset, service));
+  };
+  for (const auto& [key, service] : context.out.waypoint_services) each_target(*service, look);
+}
+
+// Subsets whose labels no endpoint of the service has, though others have some.
+void find_empty_subsets(Context& context) {
+  std::map<std::string, std::vector<const model::LabelMap*>> members;
+  for (const auto& [key, backend] : context.out.backends) {
+    if (!backend->subsets.empty()) members[key];
+  }
+  if (members.empty()) return;
+  for (const auto& [uid, workload] : context.out.workloads) {
+    auto labels = context.out.workload_labels.find(uid);
+    if (labels == context.out.workload_labels.end()) continue;
+    for (const model::Membership& one : workload->services) {
+      if (auto found = members.find(one.service.to_string()); found != members.end()) {
+        found->second.push_back(&labels->second->labels);
+      }
+    }
+  }
+  for (const auto& [key, rule] : context.objects.destination_rules) {
+    for (const auto& [service, labels] : members) {
+      const model::Backend& backend = *context.out.backends.at(service);
+      std::string_view hostname = backend.service.hostname.view();
+      bool short_name = rule->host.find('.') == std::string::npos;
+      bool means_it = hostname == rule->host || (short_name && hostname.starts_with(rule->host + ".") &&
+                                                 rule->meta.ns == backend.service.ns.view());
+      if (!means_it || labels.empty()) continue;
+      for (const auto& subset : rule->subsets) {
+        bool some = std::any_of(labels.begin(), labels.end(),
+                                [&](const model::LabelMap* one) { return selects(subset.labels, *one); });
+        if (some) continue;
+        context.find("IST0173", Severity::kWarning, rule->meta, "DestinationRule",
+                     fmt::format("no endpoint of {} has the labels of subset \"{}\": requests for it are "
+                                 "answered 503",
+                                 service, subset.name));
+      }
+    }
+  }
+}
+
 }  // namespace
 
-void report_selector_pitfalls(Context& context) {
-  for (const SelectorPolicy& policy : context.selectors.policies) {
-    find_service_ports(context, policy);
-    if (policy.source->action == AuthorizationPolicy::Action::kAllow && !policy.source->dry_run) {
-      find_shut_out(context, policy);
-    }
-    bool nobody = !policy.coverage.labels.empty() && !policy.covers_some &&
-                  std::any_of(context.out.workloads.begin(), context.out.workloads.end(),
-                              [&](const auto& one) { return policy.coverage.in(one.second->ns.str()); });
-    if (!nobody) continue;
-    context.find("IST0127", Severity::kWarning, policy.source->meta, kKind,
-                 "its selector covers no workload: look at the labels of the pods");
-  }
+void report_pitfalls(Context& context) {
+  for (const SelectorPolicy& policy : context.selectors.policies) find_selector_pitfalls(context, policy);
+  find_undefined_subsets(context);
+  find_empty_subsets(context);
 }
 
 }  // namespace culvert::control
