@@ -20,6 +20,7 @@ namespace {
 constexpr int kConnectsMax = 2;
 // Looks per idle timeout: how exactly it is kept.
 constexpr int kIdleLooks = 10;
+constexpr base::Duration kTellEvery = std::chrono::seconds(5);  // bytes, to metrics (section 5.1)
 
 class Stream {
  public:
@@ -68,8 +69,7 @@ class Stream {
     unwatch();
     record_.counts.body_bytes_in = relay.bytes_to_upstream();
     record_.counts.body_bytes_out = relay.bytes_to_downstream();
-    worker_.telemetry().tcp_bytes(record_, rules(), *state_, relay.bytes_to_upstream(),
-                                  relay.bytes_to_downstream());
+    tell_bytes(relay);
     finish();
   }
 
@@ -81,17 +81,32 @@ class Stream {
     worker_.telemetry().finished(record_, rules(), *state_);
   }
 
+  // What has passed since the last time: long connections show in metrics while they last.
+  void tell_bytes(const conn::Relay& relay) {
+    uint64_t received = relay.bytes_to_upstream() - std::exchange(told_received_, relay.bytes_to_upstream());
+    uint64_t sent = relay.bytes_to_downstream() - std::exchange(told_sent_, relay.bytes_to_downstream());
+    if (received + sent == 0) return;
+    record_.times.end = worker_.loop().now();
+    worker_.telemetry().tcp_bytes(record_, rules(), *state_, received, sent);
+  }
+  void tell_again() {
+    tell_bytes(*relay_);
+    worker_.loop().arm(tell_timer_, worker_.loop().now() + kTellEvery);
+  }
+
   // Ends a connection that is old enough, or on which nothing has moved for long enough.
   void watch(conn::Relay& relay, const model::PoolLimits& pool) {
     relay_ = &relay;
     idle_max_ = pool.tcp_idle_timeout;
     last_moved_ = worker_.loop().now();
+    worker_.loop().arm(tell_timer_, last_moved_ + kTellEvery);
     if (pool.connection_duration_max.count() > 0)
       worker_.loop().arm(age_timer_, last_moved_ + pool.connection_duration_max);
     if (idle_max_.count() > 0) worker_.loop().arm(idle_timer_, last_moved_ + idle_max_ / kIdleLooks);
   }
   void unwatch() {
     relay_ = nullptr;
+    tell_timer_.disarm();
     age_timer_.disarm();
     idle_timer_.disarm();
   }
@@ -267,6 +282,8 @@ class Stream {
   base::Duration idle_max_{0};
   base::TimePoint last_moved_{};
   uint64_t moved_ = 0;
+  uint64_t told_received_ = 0, told_sent_ = 0;
+  async::CallTimer tell_timer_{[this] { tell_again(); }};
   async::CallTimer age_timer_{[this] { too_old(); }};
   async::CallTimer idle_timer_{[this] { look_idle(); }};
   Seat seat_;

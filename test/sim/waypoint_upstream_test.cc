@@ -58,6 +58,27 @@ TEST_CASE("a TCP connection ends when it is idle or old enough", "[sim][waypoint
   }
 }
 
+TEST_CASE("bytes of a TCP connection are told while it lasts", "[sim][waypoint][5.1]") {
+  WaypointWorld world;
+  world.set_protocol(model::AppProtocol::kTcp);
+  HttpPod& pod = world.add_pod("one", "10.0.3.1", "v1");
+  pod.raw = "answer";
+  pod.raw_waits = true;
+  CHECK(world.raw("hello") == "answer");
+  REQUIRE(world.telemetry.tcp_told.size() == 1);
+  CHECK(world.telemetry.tcp_told[0].received == 5);
+  CHECK(world.telemetry.tcp_told[0].sent == 6);
+  CHECK(world.telemetry.tcp_told[0].after < 6s);
+  world.loop.run_for(10min);
+  REQUIRE(world.telemetry.records.size() == 1);
+  CHECK(*world.telemetry.records[0].times.end - world.telemetry.records[0].times.start > 1min);
+  pod.raw_waits = false;
+  CHECK(world.raw("hi", "other") == "answer");
+  world.loop.run_for(1s);
+  REQUIRE(world.telemetry.tcp_told.size() == 2);
+  CHECK(world.telemetry.tcp_told[1].received == 2);
+}
+
 TEST_CASE("the client's identity goes upstream where it is asked for, and only the proven one",
           "[sim][waypoint][1.6][xfcc]") {
   bool asked = GENERATE(false, true);

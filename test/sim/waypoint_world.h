@@ -33,8 +33,10 @@ class RecordingTelemetry final : public waypoint::Telemetry {
                   const waypoint::MeshState&) override {
     ++tcp_connections;
   }
-  void tcp_bytes(const waypoint::RequestRecord&, const waypoint::TelemetryRules*, const waypoint::MeshState&,
-                 uint64_t, uint64_t) override {}
+  void tcp_bytes(const waypoint::RequestRecord& record, const waypoint::TelemetryRules*,
+                 const waypoint::MeshState&, uint64_t received, uint64_t sent) override {
+    tcp_told.push_back({*record.times.end - record.times.start, received, sent});
+  }
   void rate_limited(const decide::RateLimitNote&, bool) override {}
   void asked(Asked, std::string_view name, std::string_view result, base::Duration) override {
     questions.push_back(std::string(name) + " " + std::string(result));
@@ -45,6 +47,11 @@ class RecordingTelemetry final : public waypoint::Telemetry {
   std::deque<waypoint::RequestRecord> records;
   std::vector<std::string> refusals;
   std::vector<std::string> questions;  // "provider result"
+  struct TcpBytes {
+    base::Duration after{0};  // the connection began
+    uint64_t received = 0, sent = 0;
+  };
+  std::vector<TcpBytes> tcp_told;
   int tcp_connections = 0, failed_handshakes = 0;
   waypoint::SpanExporter* spans = nullptr;
 };
