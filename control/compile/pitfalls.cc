@@ -209,9 +209,63 @@ void find_empty_subsets(Context& context) {
   }
 }
 
+bool lets_in_port(const kube::NetworkPolicy& policy, uint16_t port) {
+  return std::any_of(policy.ingress.begin(), policy.ingress.end(), [&](const auto& rule) {
+    return rule.any_port || std::any_of(rule.ports.begin(), rule.ports.end(), [&](const auto& range) {
+             return range.first <= port && port <= range.last;
+           });
+  });
+}
+
+bool lets_in_address(const kube::NetworkPolicy& policy, const base::IpAddr& ip) {
+  return std::any_of(policy.ingress.begin(), policy.ingress.end(), [&](const auto& rule) {
+    return rule.any_peer || std::any_of(rule.blocks.begin(), rule.blocks.end(),
+                                        [&](const base::Cidr& block) { return block.contains(ip); });
+  });
+}
+
+// Traffic of the mesh comes to a pod's tunnel port, and the kubelet's probes from an address of their own.
+// What one policy shuts out another may let in.
+void find_network_policies(Context& context) {
+  const base::IpAddr probes = base::IpAddr::v4(169, 254, 7, 127);
+  std::map<std::string, std::vector<const kube::NetworkPolicy*>> by_ns;
+  for (const auto& [key, policy] : context.objects.network_policies) {
+    if (policy->restricts) by_ns[policy->meta.ns].push_back(policy.get());
+  }
+  if (by_ns.empty()) return;
+  std::set<const kube::NetworkPolicy*> told;
+  for (const auto& [uid, workload] : context.out.workloads) {
+    auto policies = by_ns.find(workload->ns.str());
+    auto labels = context.out.workload_labels.find(uid);
+    bool meshed = workload->protocol == model::TunnelProtocol::kHbone;
+    if (!meshed || policies == by_ns.end() || labels == context.out.workload_labels.end()) continue;
+    std::vector<const kube::NetworkPolicy*> on;
+    for (const kube::NetworkPolicy* policy : policies->second) {
+      if (policy->pods.matches(labels->second->labels)) on.push_back(policy);
+    }
+    auto lets_in = [&](auto allows) { return on.empty() || std::any_of(on.begin(), on.end(), allows); };
+    bool tunnels = lets_in([&](const auto* policy) { return lets_in_port(*policy, model::kHbonePort); });
+    bool probed = lets_in([&](const auto* policy) { return lets_in_address(*policy, probes); });
+    if (tunnels && probed) continue;
+    for (const kube::NetworkPolicy* policy : on) {
+      if (!told.insert(policy).second) continue;
+      std::string what =
+          tunnels ? "" : fmt::format("TCP port {}, where traffic of the mesh comes in", model::kHbonePort);
+      if (!probed) {
+        what += fmt::format("{}address {}, where the kubelet's probes come from", tunnels ? "" : ", and ",
+                            probes.to_string());
+      }
+      context.find(
+          "MSH007", Severity::kWarning, policy->meta, "NetworkPolicy",
+          fmt::format("workload {} is in the mesh, and no policy lets in {}", workload->name.view(), what));
+    }
+  }
+}
+
 }  // namespace
 
 void report_pitfalls(Context& context) {
+  find_network_policies(context);
   for (const SelectorPolicy& policy : context.selectors.policies) find_selector_pitfalls(context, policy);
   find_undefined_subsets(context);
   find_empty_subsets(context);

@@ -106,6 +106,7 @@ const std::vector<Kind>& kinds() {
       {"policy.culvert.dev", "RateLimitPolicy", true, wrap<RateLimitPolicy, decode_rate_limit_policy>},
       {"", "ConfigMap", true, wrap<ConfigMap, decode_config_map>},
       {"", "Secret", true, wrap<Secret, decode_secret>},
+      {"networking.k8s.io", "NetworkPolicy", true, wrap<NetworkPolicy, decode_network_policy>},
       {"culvert.dev", "PodBinding", true, wrap<PodBinding, decode_pod_binding>},
   };
   return all;

@@ -187,4 +187,33 @@ GatewayClass decode_gateway_class(const Cursor& root, Meta meta) {
   return {std::move(meta), root.at("spec").at("controllerName").text()};
 }
 
+NetworkPolicy decode_network_policy(const Cursor& root, Meta meta) {
+  NetworkPolicy out;
+  out.meta = std::move(meta);
+  Cursor spec = root.at("spec");
+  out.pods = decode_selector(spec.at("podSelector"));
+  std::vector<std::string> types = spec.at("policyTypes").texts();
+  out.restricts = types.empty() || std::find(types.begin(), types.end(), "Ingress") != types.end();
+  for (const Cursor& one : spec.at("ingress").items()) {
+    NetworkPolicy::Rule rule;
+    rule.any_port = one.at("ports").items().empty();
+    rule.any_peer = one.at("from").items().empty();
+    for (const Cursor& port : one.at("ports").items()) {
+      if (port.at("protocol").text("TCP") != "TCP") continue;
+      std::string text = port.at("port").text();
+      auto first = base::parse_port(text);
+      if (text.empty()) {
+        rule.ports.push_back({0, 65535});
+      } else if (first) {
+        rule.ports.push_back({*first, port.at("endPort").port(*first)});
+      }
+    }
+    for (const Cursor& peer : one.at("from").items()) {
+      if (auto block = base::Cidr::parse(peer.at("ipBlock").at("cidr").text())) rule.blocks.push_back(*block);
+    }
+    out.ingress.push_back(std::move(rule));
+  }
+  return out;
+}
+
 }  // namespace culvert::kube

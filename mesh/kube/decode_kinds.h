@@ -12,6 +12,7 @@ Pod decode_pod(const Cursor& root, Meta meta);
 Service decode_service(const Cursor& root, Meta meta);
 EndpointSlice decode_endpoint_slice(const Cursor& root, Meta meta);
 PodBinding decode_pod_binding(const Cursor& root, Meta meta);
+NetworkPolicy decode_network_policy(const Cursor& root, Meta meta);
 // Gateway API (decode_core.cc).
 Gateway decode_gateway(const Cursor& root, Meta meta);
 GatewayClass decode_gateway_class(const Cursor& root, Meta meta);

@@ -280,6 +280,7 @@ CULVERT_PLACE(IstioOperator, istio_operators)
 CULVERT_PLACE(ProxyConfig, proxy_configs)
 CULVERT_PLACE(ConfigMap, config_maps)
 CULVERT_PLACE(Secret, secrets)
+CULVERT_PLACE(NetworkPolicy, network_policies)
 #undef CULVERT_PLACE
 
 // Null if it took the place, else the object of the same identity that has it.
@@ -327,6 +328,7 @@ std::string kind_of(const AnyObject& object) {
       "ProxyConfig",
       "ConfigMap",
       "Secret",
+      "NetworkPolicy",
       ""};
   if (const auto* other = std::get_if<OtherObject>(&object)) return other->kind;
   return std::string(kNames[object.index()]);

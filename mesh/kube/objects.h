@@ -19,6 +19,7 @@
 #include "mesh/kube/security.h"
 #include "mesh/kube/telemetry.h"
 #include "mesh/kube/virtual_service.h"
+#include "net/base/ip.h"
 
 namespace culvert::kube {
 
@@ -155,6 +156,23 @@ struct GatewayClass {
   std::string controller;
 };
 
+// What it lets in. Carried out by the CNI plugin of the cluster; read for what it shuts out of the mesh.
+struct NetworkPolicy {
+  struct Ports {
+    uint16_t first = 0, last = 0;  // TCP
+  };
+  struct Rule {
+    bool any_port = true;
+    std::vector<Ports> ports;  // ports by name are left out
+    bool any_peer = true;
+    std::vector<base::Cidr> blocks;
+  };
+  Meta meta;
+  LabelSelector pods;
+  bool restricts = true;  // what comes in; false: only what goes out
+  std::vector<Rule> ingress;
+};
+
 // What a node agent says about a pod of its node, in directory mode: in place of the annotation that it
 // would write through the API server.
 struct PodBinding {
@@ -176,7 +194,7 @@ using AnyObject =
                  Gateway, GatewayClass, AuthorizationPolicy, PeerAuthentication, PodBinding, VirtualService,
                  DestinationRule, HttpRoute, GrpcRoute, TcpRoute, TlsRoute, ReferenceGrant, BackendTlsPolicy,
                  BackendTrafficPolicy, RequestAuthentication, Telemetry, RateLimitPolicy, IstioOperator,
-                 ProxyConfig, ConfigMap, Secret, OtherObject>;
+                 ProxyConfig, ConfigMap, Secret, NetworkPolicy, OtherObject>;
 
 // The whole set, immutable. Keys are Meta::key(), so iteration is by namespace and name.
 template <class T>
@@ -212,6 +230,7 @@ struct Objects {
   Table<ProxyConfig> proxy_configs;
   Table<ConfigMap> config_maps;
   Table<Secret> secrets;
+  Table<NetworkPolicy> network_policies;
   std::map<std::string, std::shared_ptr<const OtherObject>> others;  // by "kind/key"
 
   // Labels of a namespace; empty if it is unknown.
