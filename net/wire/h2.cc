@@ -174,6 +174,8 @@ struct H2Engine::Impl {
       }
     }
     join_cookies(headers);
+    // What is not sent on, nobody goes by: the one field of HTTP/1's connections that nghttp2 lets pass.
+    std::erase_if(headers, [](const auto& field) { return field.first == "http2-settings"; });
     return true;
   }
 

@@ -221,6 +221,10 @@ TEST_CASE("what well-formed requests become", "[h2][rfc9113]") {
         with(kGet, {{"cookie", ""}, {"cookie", "a=1"}, {"cookie", ""}, {"cookie", "b=2"}, {"cookie", ""}})));
     CHECK(server.seen.last == with(kGet, {{"cookie", "a=1; b=2"}}));
   }
+  SECTION("HTTP/1's http2-settings says nothing") {
+    server.say(headers(1, with(kGet, {{"http2-settings", "5"}, {"x", "y"}})));
+    CHECK(server.seen.last == with(kGet, {{"x", "y"}}));
+  }
   SECTION("OPTIONS *") {
     server.say(
         headers(1, {{":method", "OPTIONS"}, {":scheme", "http"}, {":authority", "a"}, {":path", "*"}}));
